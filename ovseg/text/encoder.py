@@ -1,0 +1,187 @@
+"""From a vocabulary to text embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovseg.text.cache import EmbeddingCache, default_cache_dir
+from ovseg.text.causal import CausalTextTower, text_tower
+from ovseg.text.templates import Templates, get_templates
+from ovseg.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+PROMPTS_PER_BLOCK = 4096  # after each block the cache is written, so a stopped run does not start over
+FULL_CONTEXT_BATCH = 128  # prompts at once where the text tower's prompts cannot share prefixes
+_PROBE = "A photo of 3 Café-chairs & the dog's bowl."  # two tokenizers that agree here are taken as the same
+
+
+class TextEncoder:
+    """Embeds the names of a vocabulary with a CLIP text tower, exactly and without repeating work.
+
+    open_clip's causal text towers are run over the tree of all prompts (:mod:`ovseg.text.causal`). Any other tower
+    (SigLIP, Hugging Face towers, CoCa) is run by its own ``encode_text`` over the full context; ``fallback_reason``
+    says why.
+
+    Args:
+        clip: an open_clip model, ``CLIP`` or ``CustomTextCLIP``. Its weights must not change during the life of the
+            encoder, because they are part of the cache key.
+        tokenizer: the model's tokenizer: list of strings -> int64 ``[n, context]``.
+        templates: see :func:`ovseg.text.templates.get_templates`.
+        cache_dir: where embeddings are kept; None: :func:`ovseg.text.cache.default_cache_dir`.
+        fingerprint: identifies the weights, such as the SHA-256 of their file; None: computed from the weights.
+        dtype: precision of the matrix products, e.g. ``torch.bfloat16``; None: the model's own.
+        cache: False keeps nothing on disk and reads nothing.
+
+    Attributes:
+        templates: the :class:`Templates`.
+        fallback_reason: why prompts do not share prefixes, or None if they do.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        templates: str | Sequence[str] | Templates = "openai_80",
+        cache_dir: str | Path | None = None,
+        fingerprint: str | None = None,
+        dtype: torch.dtype | None = None,
+        cache: bool = True,
+    ) -> None:
+        self.clip = clip
+        self.tokenizer = tokenizer
+        self.templates = get_templates(templates)
+        self.fallback_reason = CausalTextTower.not_supported(clip)
+        self._fingerprint = fingerprint
+        self._dtype = dtype
+        self._cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self._use_cache = cache
+        self._cache: EmbeddingCache | None = None
+        if self.fallback_reason:
+            logger.info("text prompts are encoded one by one over the full context: %s", self.fallback_reason)
+
+    def encode(self, vocabulary: Vocabulary) -> Tensor:
+        """Embeddings of all queries of a vocabulary.
+
+        Per query: every template is encoded and L2-normalised; their mean is L2-normalised.
+
+        Returns:
+            float32 ``[n_queries, D]`` unit vectors on the CPU, in the order of ``vocabulary.queries``.
+
+        Raises:
+            ValueError: the tokenizer does not belong to the model.
+
+        Warns:
+            UserWarning: a name is too long for the context and was cut (when it is encoded, not when it is cached).
+        """
+        class_of = dict(zip(vocabulary.queries, vocabulary.query_to_class.tolist(), strict=True))
+        cache = self._open_cache()
+        embeddings = {query: cache.get(query) if cache else None for query in class_of}
+        missing = [query for query, embedding in embeddings.items() if embedding is None]
+        step = max(1, PROMPTS_PER_BLOCK // len(self.templates))
+        for start in range(0, len(missing), step):
+            block = missing[start : start + step]
+            owners = [f"{query!r} (class {class_of[query]}, {vocabulary.names[class_of[query]]!r})" for query in block]
+            for query, embedding in zip(block, self._encode_queries(block, owners), strict=True):
+                embeddings[query] = embedding
+                if cache:
+                    cache.put(query, embedding)
+            logger.info("text embeddings: %d of %d queries encoded", start + len(block), len(missing))
+        return torch.stack([embeddings[query] for query in vocabulary.queries])
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings of whole sentences, without templates or cache: float32 ``[n, D]`` unit vectors on the CPU."""
+        if isinstance(prompts, str):
+            raise TypeError(f"expected a list of prompts, got the single string {prompts!r}")
+        prompts = list(prompts)
+        if not prompts:
+            raise ValueError("no prompts to encode")
+        return self._embed(prompts, [repr(prompt) for prompt in prompts])
+
+    def _encode_queries(self, queries: list[str], owners: list[str]) -> Tensor:
+        """``[n, D]`` embeddings averaged over the templates; ``owners`` name the queries in warnings."""
+        prompts = [prompt for query in queries for prompt in self.templates.prompts(query)]
+        prompt_owners = [owner for owner in owners for _ in range(len(self.templates))]
+        embeddings = self._embed(prompts, prompt_owners).unflatten(0, (len(queries), -1))
+        return F.normalize(embeddings.mean(1), dim=-1)
+
+    @torch.no_grad()
+    def _embed(self, prompts: list[str], owners: list[str]) -> Tensor:
+        tokens = self._tokenize(prompts, owners)
+        if self.fallback_reason is None:
+            features = CausalTextTower(self.clip, self._dtype).encode(tokens)
+        else:
+            device = next(self.clip.parameters()).device
+            precision = torch.autocast(device.type, self._dtype) if self._dtype else contextlib.nullcontext()
+            with precision:
+                batches = tokens.split(FULL_CONTEXT_BATCH)
+                features = torch.cat([self.clip.encode_text(batch.to(device)) for batch in batches])
+        return F.normalize(features.float(), dim=-1).cpu()
+
+    def _tokenize(self, prompts: list[str], owners: list[str]) -> Tensor:
+        tokens = self.tokenizer(prompts)
+        context = getattr(self.clip, "context_length", tokens.shape[1])
+        words = getattr(self.clip, "vocab_size", None)
+        if tokens.shape[1] > context or (words and int(tokens.max()) >= words):
+            raise ValueError(
+                f"the tokenizer gives {tokens.shape[1]} tokens with ids up to {int(tokens.max())}, but the model reads "
+                f"{context} tokens with ids below {words}; take both from the same model name"
+            )
+        padding = int(self.tokenizer([""])[0, -1])
+        filled = (tokens[:, -1] != padding).nonzero()[:, 0].tolist()
+        cut = dict.fromkeys(owners[i] for i in filled if self._is_cut(prompts[i], tokens.shape[1]))
+        for owner in cut:
+            warnings.warn(
+                f"{owner} makes prompts longer than the {tokens.shape[1]} tokens of the model; they are cut at the end",
+                stacklevel=2,
+            )
+        return tokens
+
+    def _is_cut(self, prompt: str, context: int) -> bool:
+        """Whether a prompt that fills the context was longer; where the tokenizer cannot tell, it is assumed."""
+        encode = getattr(self.tokenizer, "encode", None)
+        return encode is None or len(encode(prompt)) + 2 > context  # + start and end of text
+
+    def _open_cache(self) -> EmbeddingCache | None:
+        if self._use_cache and self._cache is None:
+            fingerprint = self._fingerprint or text_fingerprint(self.clip)
+            dtype = self._dtype or next(self.clip.parameters()).dtype
+            probe = self.tokenizer([_PROBE]).tolist()
+            # The architecture is part of the key, because it is not in the weights: the same file read with GELU
+            # instead of QuickGELU gives other embeddings.
+            context = [fingerprint, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe]
+            self._cache = EmbeddingCache(self._cache_dir, json.dumps(context))
+        return self._cache
+
+
+def text_fingerprint(clip: nn.Module) -> str:
+    """SHA-256 (hex) over the weights of the text tower, by name. About 0.2 s for ViT-B/16."""
+    digest = hashlib.sha256()
+    for name, tensor in text_tower(clip).state_dict().items():
+        if not name.startswith(("visual.", "logit_")):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def text_architecture(clip: nn.Module) -> str:
+    """What the text tower computes besides its weights: modules, activation, number of heads, pooling."""
+    tower = text_tower(clip)
+    parts = [f"{name}: {part}" for name, part in tower.named_children() if name != "visual"]
+    heads = [
+        part.num_heads
+        for name, part in tower.named_modules()
+        if not name.startswith("visual.") and hasattr(part, "num_heads")
+    ]
+    pool = [getattr(tower, name, None) for name in ("pool_type", "text_pool_type", "eos_id", "text_eos_id")]
+    return "\n".join([type(tower).__name__, *parts, f"heads {heads}", f"pool {pool}"])
