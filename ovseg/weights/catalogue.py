@@ -1,0 +1,365 @@
+"""What ovseg knows about published weights: one table per family, the single source for everything else.
+
+Urls, Hugging Face repositories, mean, std and image sizes of CLIP models come from open_clip's own tables, those of
+DINO models from timm's, so that they are written down once. A hash is stated only where it is known: OpenAI and
+open_clip have it in their urls, SAM's are on record in many places; for files of the Hugging Face hub the download
+compares with the hash that the hub states.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import open_clip
+import timm
+
+from .errors import UnknownWeights
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place a weights file can be had from.
+
+    Attributes:
+        url: Direct download.
+        sha256: SHA-256 of the file in hex, whole or its first digits; None where it is not known.
+    """
+
+    url: str
+    sha256: str | None = None
+
+    @property
+    def filename(self) -> str:
+        """The publisher's name of the file."""
+        return PurePosixPath(self.url).name
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the file's name, e.g. ``.pt``."""
+        return PurePosixPath(self.url).suffix
+
+    @property
+    def hub_repo(self) -> str | None:
+        """Repository on the Hugging Face hub, None for other hosts."""
+        match = re.match(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/", self.url)
+        return match[1] if match else None
+
+
+@dataclass(frozen=True)
+class WeightCard:
+    """Facts about one set of weights.
+
+    Attributes:
+        name: Name in ovseg, e.g. ``openai/ViT-B-16``.
+        kind: Which loader reads it.
+        family: Heading of the table it belongs to.
+        arch: Name of the architecture in open_clip, timm, or segment_anything.
+        sources: Where to download it, best first. Empty: comes with ovseg, or cannot be downloaded directly.
+        licence: Licence of the weights, as an SPDX identifier where there is one.
+        commercial: Whether the licence lets a company use it: yes, no, or ask (conditions: read it).
+        image_size: Side of the square training image, in pixels.
+        mean, std: Normalisation of the RGB image in 0..1.
+        quickgelu: Whether the model was trained with x * sigmoid(1.702 x) in place of the exact GELU.
+        packaged: For weights that come with ovseg: their path without the ending; ``.json`` is the configuration.
+        size: Size of the file at the first source in bytes, None where unknown.
+        home: Page to read about the weights and to get them by hand.
+        notes: Anything else a user should know.
+    """
+
+    name: str
+    kind: Literal["clip", "dino", "sam", "heads"]
+    family: str
+    arch: str
+    sources: tuple[Source, ...]
+    licence: str
+    commercial: Literal["yes", "no", "ask"]
+    image_size: int
+    mean: Triple
+    std: Triple
+    quickgelu: bool = False
+    packaged: Path | None = None
+    size: int | None = None
+    home: str = ""
+    notes: str = field(default="", repr=False)
+
+    @property
+    def filename(self) -> str:
+        """Where the file lies, relative to ovseg's cache directory: the name with the ending of the first source."""
+        return self.name + (self.sources[0].suffix if self.sources else ".pt")
+
+
+def get_card(name: str) -> WeightCard:
+    """Card of a name of the catalogue.
+
+    Raises:
+        UnknownWeights: No such name; the message has the closest ones.
+    """
+    cards = catalogue()
+    if name not in cards:
+        close = difflib.get_close_matches(name, cards, n=4, cutoff=0.5)
+        hint = f"Did you mean {', '.join(close)}?" if close else "`python -m ovseg weights list` shows all names."
+        raise UnknownWeights(f"no weights named {name!r} in the catalogue. {hint}")
+    return cards[name]
+
+
+@cache
+def catalogue() -> dict[str, WeightCard]:
+    """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
+    tables = (_nano, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3, _sam, _heads)
+    return {card.name: card for table in tables for card in table()}
+
+
+# --------------------------------------------------------------------------------------------------------- CLIP
+_CLIP_NORM = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+
+
+def _nano() -> Iterable[WeightCard]:
+    yield WeightCard(
+        name="nano",
+        kind="clip",
+        family="nano (comes with ovseg)",
+        arch="nano",
+        sources=(),
+        licence="as ovseg; see its model card",
+        commercial="ask",
+        image_size=112,
+        **_CLIP_NORM,
+        packaged=ASSETS / "nano" / "clip",
+        notes="Small, for smoke tests, CI and learning; its figures say nothing about those of real weights. A small "
+        "part of its training images were ImageNet photos (non-commercial research).",
+    )
+
+
+def _clip_card(
+    arch: str, tag: str, family: str, licence: str, commercial: Literal["yes", "no", "ask"], home: str, notes: str = ""
+) -> WeightCard:
+    """Card of one of open_clip's pretrained models."""
+    cfg = open_clip.get_pretrained_cfg(arch, tag)
+    quickgelu = bool(cfg.get("quick_gelu", False))
+    sources = []
+    if cfg["url"]:
+        sources.append(Source(cfg["url"], sha256=_hash_in_url(cfg["url"])))
+    repo = cfg["hf_hub"].rstrip("/")
+    for filename in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if repo else ():
+        sources.append(Source(f"https://huggingface.co/{repo}/resolve/main/{filename}"))
+    return WeightCard(
+        name=f"{tag}/{arch}",
+        kind="clip",
+        family=family,
+        arch=f"{arch}-quickgelu" if quickgelu and not arch.endswith("-quickgelu") else arch,
+        sources=tuple(sources),
+        licence=licence,
+        commercial=commercial,
+        image_size=open_clip.get_model_config(arch)["vision_cfg"]["image_size"],
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+        quickgelu=quickgelu,
+        home=home or f"https://huggingface.co/{repo}",
+        notes=notes,
+    )
+
+
+def _hash_in_url(url: str) -> str | None:
+    """OpenAI's urls have the SHA-256 as a folder, open_clip's own releases end in its first eight digits."""
+    match = re.search(r"/([0-9a-f]{64})/", url) or re.search(r"/mlfoundations/.*-([0-9a-f]{8})\.\w+$", url)
+    return match[1] if match else None
+
+
+def _openai() -> Iterable[WeightCard]:
+    for arch in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"):
+        yield _clip_card(
+            arch,
+            "openai",
+            "OpenAI CLIP",
+            "MIT",
+            "yes",
+            "https://github.com/openai/CLIP",
+            "TorchScript archive in half precision; read without being executed. The model card calls deployed use "
+            "without testing for the task out of scope.",
+        )
+
+
+def _open_clip() -> Iterable[WeightCard]:
+    laion = "LAION and DataComp (open_clip)"
+    for arch, tag in (
+        ("ViT-B-32", "laion2b_s34b_b79k"),
+        ("ViT-B-16", "laion2b_s34b_b88k"),
+        ("ViT-B-16", "laion400m_e32"),
+        ("ViT-L-14", "laion2b_s32b_b82k"),
+        ("ViT-L-14", "laion400m_e32"),
+        ("ViT-H-14", "laion2b_s32b_b79k"),
+        ("ViT-B-32", "datacomp_xl_s13b_b90k"),
+        ("ViT-B-16", "datacomp_xl_s13b_b90k"),
+        ("ViT-L-14", "datacomp_xl_s13b_b90k"),
+    ):
+        yield _clip_card(arch, tag, laion, "MIT", "yes", "", "Exact GELU.")
+
+
+def _metaclip() -> Iterable[WeightCard]:
+    home = "https://github.com/facebookresearch/MetaCLIP"
+    for arch, tag in (
+        ("ViT-B-32", "metaclip_fullcc"),
+        ("ViT-B-16", "metaclip_400m"),
+        ("ViT-B-16", "metaclip_fullcc"),
+        ("ViT-L-14", "metaclip_400m"),
+        ("ViT-L-14", "metaclip_fullcc"),
+        ("ViT-H-14", "metaclip_fullcc"),
+    ):
+        yield _clip_card(arch, tag, "MetaCLIP", "CC-BY-NC-4.0", "no", home)
+
+
+def _dfn() -> Iterable[WeightCard]:
+    note = "Apple Machine Learning Research Model licence: research use only."
+    for arch, tag in (("ViT-B-16", "dfn2b"), ("ViT-L-14", "dfn2b"), ("ViT-H-14", "dfn5b"), ("ViT-H-14-378", "dfn5b")):
+        yield _clip_card(arch, tag, "DFN", "apple-amlr", "no", "", note)
+
+
+def _eva() -> Iterable[WeightCard]:
+    note = "Image tower from timm (rotary position embedding), so modified attentions need an EVA block."
+    for arch, tag in (
+        ("EVA02-B-16", "merged2b_s8b_b131k"),
+        ("EVA02-L-14", "merged2b_s4b_b131k"),
+        ("EVA02-L-14-336", "merged2b_s6b_b61k"),
+    ):
+        yield _clip_card(arch, tag, "EVA-CLIP", "MIT", "yes", "", note)
+
+
+def _siglip() -> Iterable[WeightCard]:
+    note = "No class token; the image embedding comes from an attention pool, dense features are its value path."
+    for version, sizes in (
+        ("SigLIP", ("B-16-{}", "B-16-{}-256", "B-16-{}-384", "B-16-{}-512", "L-16-{}-384", "SO400M-14-{}-384")),
+        ("SigLIP2", ("B-16-{}", "B-16-{}-256", "B-16-{}-384", "B-16-{}-512", "L-16-{}-384", "SO400M-16-{}-384")),
+    ):
+        for size in sizes:
+            yield _clip_card("ViT-" + size.format(version), "webli", version, "Apache-2.0", "yes", "", note)
+
+
+# --------------------------------------------------------------------------------------------------------- DINO
+def _timm_card(
+    name: str,
+    arch: str,
+    family: str,
+    licence: str,
+    commercial: Literal["yes", "no", "ask"],
+    home: str = "",
+    notes: str = "",
+) -> WeightCard:
+    """Card of one of timm's pretrained models."""
+    cfg = timm.get_pretrained_cfg(arch)
+    sources = [Source(cfg.url)] if cfg.url else []
+    sources.append(Source(f"https://huggingface.co/{cfg.hf_hub_id}/resolve/main/model.safetensors"))
+    return WeightCard(
+        name=name,
+        kind="dino",
+        family=family,
+        arch=arch,
+        sources=tuple(sources),
+        licence=licence,
+        commercial=commercial,
+        image_size=cfg.input_size[-1],
+        mean=tuple(cfg.mean),
+        std=tuple(cfg.std),
+        home=home or f"https://huggingface.co/{cfg.hf_hub_id}",
+        notes=notes,
+    )
+
+
+def _dino() -> Iterable[WeightCard]:
+    for short, arch in (
+        ("vits16", "vit_small_patch16_224.dino"),
+        ("vits8", "vit_small_patch8_224.dino"),
+        ("vitb16", "vit_base_patch16_224.dino"),
+        ("vitb8", "vit_base_patch8_224.dino"),
+    ):
+        yield _timm_card(
+            f"dino/{short}",
+            arch,
+            "DINO",
+            "Apache-2.0",
+            "yes",
+            "https://github.com/facebookresearch/dino",
+            notes="Backbone files, full training checkpoints (teacher) and timm's files are read.",
+        )
+
+
+def _dinov2() -> Iterable[WeightCard]:
+    for short, size in (("vits14", "small"), ("vitb14", "base"), ("vitl14", "large")):
+        for suffix, registers in (("", ""), ("_reg", "_reg4")):
+            yield _timm_card(
+                f"dinov2/{short}{suffix}",
+                f"vit_{size}_patch14{registers}_dinov2.lvd142m",
+                "DINOv2",
+                "Apache-2.0",
+                "yes",
+                "https://github.com/facebookresearch/dinov2",
+                notes="Four register tokens." if registers else "",
+            )
+
+
+def _dinov3() -> Iterable[WeightCard]:
+    for short, size in (("vits16", "small"), ("vitb16", "base"), ("vitl16", "large")):
+        yield _timm_card(
+            f"dinov3/{short}",
+            f"vit_{size}_patch16_dinov3.lvd1689m",
+            "DINOv3",
+            "dinov3-license",
+            "ask",
+            notes="timm's files and Meta's own are read; Meta gives its own out after consent at "
+            "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/. timm keeps the periods of the "
+            "rotary embedding in fp32, Meta in bf16.",
+        )
+
+
+# ---------------------------------------------------------------------------------------------- SAM and heads
+_SAM_FILES = (  # the six digits in the file names are of the MD5; these are SHA-256
+    ("vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+    ("vit_l", "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    ("vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+)
+_SAM_SIZES = {"vit_b": 375_042_383, "vit_h": 2_564_550_879}
+
+
+def _sam() -> Iterable[WeightCard]:
+    for arch, filename, sha256 in _SAM_FILES:
+        yield WeightCard(
+            name=f"sam/{arch}",
+            kind="sam",
+            family="SAM",
+            arch=arch,
+            sources=(Source(f"https://dl.fbaipublicfiles.com/segment_anything/{filename}", sha256),),
+            licence="Apache-2.0",
+            commercial="yes",
+            image_size=1024,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            size=_SAM_SIZES.get(arch),
+            home="https://github.com/facebookresearch/segment-anything",
+        )
+
+
+def _heads() -> Iterable[WeightCard]:
+    yield WeightCard(
+        name="clip_dinoiser/last",
+        kind="heads",
+        family="CLIP-DINOiser heads",
+        arch="clip_dinoiser",
+        sources=(),
+        licence="see its page",
+        commercial="ask",
+        image_size=448,
+        **_CLIP_NORM,
+        home="https://github.com/wysoczanska/clip_dinoiser",
+        notes="Trained on features of laion2b_s34b_b88k/ViT-B-16. The file is checkpoints/last.pt of the project.",
+    )

@@ -1,0 +1,234 @@
+"""Builds models of the catalogue from files in their official formats.
+
+Every loader takes a name of the catalogue and, optionally, a file to read instead of the one the name resolves to. It
+gives an fp32 model on the CPU in evaluation mode, together with its preprocessing and the hash of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import timm
+from open_clip.model import CLIP, CustomTextCLIP
+from segment_anything import sam_model_registry
+from torch import Tensor, nn
+
+from .assemble import assemble, skip_initialisation
+from .catalogue import WeightCard, get_card
+from .convert import dino_backbone, dinoiser_heads, transformers_clip
+from .errors import CheckpointError, WeightsError, WeightsNotFound
+from .hashes import file_sha256
+from .reading import load_state_dict
+from .resolve import resolve
+
+Checkpoint = str | PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what is needed to use it.
+
+    Attributes:
+        model: fp32, on the CPU, in evaluation mode.
+        mean, std: Normalisation of the RGB image in 0..1.
+        card: Its entry in the catalogue.
+        sha256: Of the file the weights were read from.
+    """
+
+    model: nn.Module
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    card: WeightCard
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LoadedClip(Loaded):
+    """A CLIP model, as :class:`Loaded`; ``model`` is open_clip's ``CLIP`` or ``CustomTextCLIP``.
+
+    Attributes:
+        tokenizer: Strings to an int64 tensor [n, context length].
+    """
+
+    tokenizer: Callable[[str | list[str]], Tensor]
+
+
+def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
+    """Loads a CLIP model.
+
+    Reads OpenAI's TorchScript archives and plain state dicts, open_clip's .safetensors, .bin and .pt files including
+    training checkpoints, and ``CLIPModel`` files of Hugging Face transformers.
+
+    Args:
+        name: A CLIP entry of the catalogue, e.g. ``openai/ViT-B-16``, or ``nano``.
+        checkpoint: File to read instead of the resolved one.
+
+    Raises:
+        UnknownWeights: No such name.
+        WeightsNotFound: The file, or the tokenizer of the model, is not here and could not be downloaded.
+        CheckpointError: The file is damaged, unsafe, or of another model.
+    """
+    card, path = _find(name, "clip", checkpoint)
+    config = _clip_config(card)
+    preprocess = config.get("preprocess_cfg", {})
+    return LoadedClip(
+        model=_build_clip(card, path),
+        mean=tuple(preprocess.get("mean", card.mean)),
+        std=tuple(preprocess.get("std", card.std)),
+        card=card,
+        sha256=file_sha256(path),
+        tokenizer=_tokenizer(card, config, path),
+    )
+
+
+def load_dino(name: str, checkpoint: Checkpoint = None) -> Loaded:
+    """Loads a DINO, DINOv2 or DINOv3 backbone as timm's model without head, for images of any size.
+
+    Reads facebookresearch's backbone files and training checkpoints (the teacher) and timm's own files. LayerNorm's
+    epsilon is 1e-6 for DINO and DINOv2, 1e-5 for DINOv3, as in their own code.
+
+    Args:
+        name: A DINO entry of the catalogue, e.g. ``dino/vitb8``.
+        checkpoint: File to read instead of the resolved one.
+
+    Raises:
+        UnknownWeights, WeightsNotFound, CheckpointError: As :func:`load_clip`.
+    """
+    return _load(name, "dino", checkpoint)
+
+
+def load_sam(name: str, checkpoint: Checkpoint = None) -> Loaded:
+    """Loads a SAM; ``model`` is segment_anything's ``Sam``, which expects pixels in 0..255 and normalises itself.
+
+    Args:
+        name: A SAM entry of the catalogue, e.g. ``sam/vit_b``.
+        checkpoint: File to read instead of the resolved one.
+
+    Raises:
+        UnknownWeights, WeightsNotFound, CheckpointError: As :func:`load_clip`.
+    """
+    return _load(name, "sam", checkpoint)
+
+
+def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) -> Loaded:
+    """Loads the trained heads of CLIP-DINOiser (Wysoczanska et al., 2024).
+
+    ``model`` is an ``nn.ModuleDict`` of two convolutions on a map of CLIP's features [B, 768, h, w]: ``obj_proj`` (3x3,
+    256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
+
+    Args:
+        name: An entry of the catalogue.
+        checkpoint: File to read instead of the resolved one.
+
+    Raises:
+        UnknownWeights, WeightsNotFound, CheckpointError: As :func:`load_clip`.
+    """
+    return _load(name, "heads", checkpoint)
+
+
+def build_model(card: WeightCard, path: Path) -> nn.Module:
+    """The model of a card with the weights of a file. Raises :class:`CheckpointError`."""
+    return _BUILDERS[card.kind](card, path)
+
+
+def _load(name: str, kind: str, checkpoint: Checkpoint) -> Loaded:
+    card, path = _find(name, kind, checkpoint)
+    return Loaded(build_model(card, path), card.mean, card.std, card, file_sha256(path))
+
+
+def _find(name: str, kind: str, checkpoint: Checkpoint) -> tuple[WeightCard, Path]:
+    card = get_card(name)
+    if card.kind != kind:
+        raise WeightsError(f"{name!r} belongs to {card.family}: load it with load_{card.kind}, not load_{kind}")
+    return card, resolve(name, checkpoint)
+
+
+def _build_clip(card: WeightCard, path: Path) -> nn.Module:
+    weights = load_state_dict(path)
+    if any(key.startswith("vision_model.") for key in weights):
+        weights = transformers_clip(weights)
+    model_config = dict(_clip_config(card)["model_cfg"])
+    custom_text = model_config.pop("custom_text", False)
+    with skip_initialisation():
+        model = (CustomTextCLIP if custom_text else CLIP)(**model_config)
+    for key in ("logit_scale", "logit_bias"):  # a scalar in some files, a vector of one in others
+        if key in weights and getattr(model, key) is not None and weights[key].numel() == 1:
+            weights[key] = weights[key].reshape(getattr(model, key).shape)
+    causal_masks = [key for key in weights if key.endswith("attn_mask")]  # a constant that old exports contain
+    return assemble(model, weights, path, f"{card.name} (open_clip {card.arch})", optional=causal_masks)
+
+
+def _build_dino(card: WeightCard, path: Path) -> nn.Module:
+    weights = dino_backbone(load_state_dict(path))
+    with skip_initialisation():
+        model = timm.create_model(card.arch, pretrained=False, num_classes=0, dynamic_img_size=True)
+    return assemble(model, weights, path, f"{card.name} (timm {card.arch})")
+
+
+def _build_sam(card: WeightCard, path: Path) -> nn.Module:
+    weights = load_state_dict(path)
+    with skip_initialisation():
+        model = sam_model_registry[card.arch](checkpoint=None)
+    return assemble(model, weights, path, f"{card.name} (segment_anything {card.arch})")
+
+
+def _build_heads(card: WeightCard, path: Path) -> nn.Module:
+    weights = dinoiser_heads(load_state_dict(path))
+    with skip_initialisation():
+        model = nn.ModuleDict(
+            {
+                "obj_proj": nn.Conv2d(768, 256, 3, padding=1, padding_mode="replicate"),
+                "bkg_decoder": nn.Conv2d(768, 1, 1),
+            }
+        )
+    return assemble(model, weights, path, f"{card.name} (the two heads of CLIP-DINOiser)")
+
+
+_BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {
+    "clip": _build_clip,
+    "dino": _build_dino,
+    "sam": _build_sam,
+    "heads": _build_heads,
+}
+
+
+def _clip_config(card: WeightCard) -> dict[str, Any]:
+    """open_clip's configuration: ``model_cfg`` and, for packaged models that have one, ``preprocess_cfg``."""
+    if card.packaged is None:
+        return {"model_cfg": open_clip.get_model_config(card.arch)}
+    path = card.packaged.with_suffix(".json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problem = f"the model's configuration cannot be read ({error})"
+        raise CheckpointError(path, problem, "Install ovseg again") from None
+    return config if "model_cfg" in config else {"model_cfg": config}
+
+
+def _tokenizer(card: WeightCard, config: dict[str, Any], path: Path) -> Callable[[str | list[str]], Tensor]:
+    text = config["model_cfg"]["text_cfg"]
+    if "hf_tokenizer_name" not in text:
+        return open_clip.SimpleTokenizer(context_length=text["context_length"], **text.get("tokenizer_kwargs", {}))
+    # SigLIP's tokenizers are files of the Hugging Face hub; a copy of them may lie beside the weights.
+    local = path.parent if (path.parent / "tokenizer.json").is_file() else None
+    try:
+        return open_clip.tokenizer.HFTokenizer(
+            str(local or text["hf_tokenizer_name"]),
+            context_length=text["context_length"],
+            **text.get("tokenizer_kwargs", {}),
+        )
+    except ImportError:
+        problem = f"the tokenizer of {card.name!r} needs the package transformers: pip install transformers"
+        raise WeightsError(problem) from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsNotFound(
+            f"the tokenizer of {card.name!r} could not be had ({reason}). Put tokenizer.json and tokenizer_config.json "
+            f"of https://huggingface.co/{text['hf_tokenizer_name']} beside {path}"
+        ) from None

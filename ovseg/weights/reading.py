@@ -1,0 +1,209 @@
+"""Reads checkpoint files of any format without running anything that is inside them.
+
+The format is told from the content, never from the file's ending:
+
+- safetensors,
+- PyTorch zip and legacy pickle, with ``weights_only=True`` and a short allow-list of harmless classes,
+- TorchScript archives (OpenAI's CLIP), see :mod:`ovseg.weights.torchscript`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+from .torchscript import is_torchscript, read_torchscript
+
+DOWNLOAD_AGAIN = "Delete it and fetch it again (`python -m ovseg weights fetch NAME`), or give another file"
+
+# Where training scripts put the weights, in the order in which they are looked for. A DINO training checkpoint holds
+# both `teacher` and `student`; the teacher is the one that is evaluated.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "model_ema", "teacher", "student", "module")
+_PREFIXES = ("module.", "_orig_mod.")
+# Entries of OpenAI's state dicts that describe the model and are not weights.
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+_DAMAGE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Reads the weights of a checkpoint file, on the CPU, in the dtypes of the file.
+
+    Nested containers of training scripts (``state_dict``, ``model``, ``teacher`` ...) are opened and the prefixes of
+    wrappers (``module.``, ``_orig_mod.``) removed; entries that are not tensors are dropped.
+
+    Args:
+        path: A .safetensors, .pt, .pth, .bin or .ckpt file, or a TorchScript archive.
+
+    Returns:
+        Tensors by key; they own their memory, the file can be removed afterwards.
+
+    Raises:
+        CheckpointError: No such file, a directory, damaged, not a checkpoint, or asks for code to be run (nothing is).
+    """
+    path = Path(path)
+    return _weights_of(path, read_checkpoint(path))
+
+
+def read_checkpoint(path: str | PathLike[str]) -> Any:
+    """Reads a checkpoint file as it was saved: usually nested dicts of tensors. Raises as :func:`load_state_dict`."""
+    path = Path(path)
+    reader = _reader_for(path)
+    # Weights that came to be under inference_mode could never be trained or cast later.
+    with torch.inference_mode(False), torch.no_grad():
+        return reader(path)
+
+
+def check_format(path: Path) -> None:
+    """Looks at the first bytes of a file only. Raises :class:`CheckpointError` if it is not a checkpoint."""
+    _reader_for(path)
+
+
+def _reader_for(path: Path) -> Callable[[Path], Any]:
+    if path.is_dir():
+        raise CheckpointError(path, "is a directory, not a checkpoint", "Give the file inside it")
+    if not path.exists():
+        raise CheckpointError(path, "no such file", "Check the path")
+    size = path.stat().st_size
+    if size == 0:
+        raise CheckpointError(path, "is empty", DOWNLOAD_AGAIN)
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_zip
+    # safetensors first: its length of the header may begin with the byte that marks a pickle
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return _read_safetensors
+    if head.startswith(b"\x80") and len(head) > 1 and head[1] <= 5:
+        return _read_torch
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")):
+        raise CheckpointError(
+            path, "is a web page, not a checkpoint (a login, licence or error page was saved)", DOWNLOAD_AGAIN
+        )
+    if text.startswith(b"version https://git-lfs"):
+        raise CheckpointError(path, "is a Git LFS pointer, not the file itself", "Run `git lfs pull`")
+    raise CheckpointError(
+        path, f"is not a checkpoint: {size:,} bytes that are neither safetensors nor a PyTorch file", DOWNLOAD_AGAIN
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        # The tensors are views of the mapped file: copies stay valid when the file is replaced or removed.
+        return {key: value.clone() for key, value in safetensors.torch.load_file(path).items()}
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
+        raise CheckpointError(
+            path, f"is a damaged or truncated safetensors file ({_one_line(error)})", DOWNLOAD_AGAIN
+        ) from None
+
+
+def _read_zip(path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.split("/", 1)[-1] for name in archive.namelist()}
+            torchscript = is_torchscript(archive)
+    except zipfile.BadZipFile:
+        size = path.stat().st_size
+        raise CheckpointError(
+            path, f"is truncated: a PyTorch archive whose end is missing ({size:,} bytes are there)", DOWNLOAD_AGAIN
+        ) from None
+    if "data.pkl" not in names:
+        raise CheckpointError(path, "is a zip file, but not a PyTorch checkpoint", "Give the checkpoint itself")
+    if not torchscript:
+        return _read_torch(path)
+    try:
+        return read_torchscript(path)
+    except _DAMAGE as error:
+        raise CheckpointError(
+            path,
+            f"cannot be read as a TorchScript archive without executing it ({_one_line(error)}); nothing was executed",
+            DOWNLOAD_AGAIN + ". If you made and trust it, save `torch.jit.load(FILE).state_dict()` as safetensors",
+        ) from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_harmless_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        refused = re.search(r"(?i:unsupported global):?\s+(?:GLOBAL\s+)?([\w.]+)", str(error))
+        if refused is not None:
+            raise CheckpointError(
+                path,
+                f"asks for `{refused[1]}`, which is code and not weights; refused, nothing was executed",
+                "Do not use the file unless you know where it comes from; if you do, load it in a place of its own and "
+                "save only the tensors as safetensors",
+            ) from None
+        raise CheckpointError(path, f"is damaged or truncated ({_one_line(error)})", DOWNLOAD_AGAIN) from None
+
+
+def _harmless_globals() -> list[Any]:
+    """Classes that DINO's, SAM's and other training scripts save beside the weights, and that only hold data."""
+    scalar = np.float64(0).__reduce__()[0]  # numpy moved it between modules: ask it where it is
+    dtypes = {type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)}
+    return [
+        argparse.Namespace,
+        np.dtype,
+        *dtypes,
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+    ]
+
+
+def _weights_of(path: Path, checkpoint: Any) -> dict[str, Tensor]:
+    for _ in range(4):
+        if not isinstance(checkpoint, Mapping):
+            break
+        nested = [c for c in CONTAINERS if isinstance(checkpoint.get(c), Mapping)]
+        if not nested:
+            break
+        checkpoint = checkpoint[nested[0]]
+    weights = {}
+    if isinstance(checkpoint, Mapping):
+        weights = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    weights = {k: v for k, v in weights.items() if k not in _NOT_WEIGHTS}
+    if not weights:
+        what = (
+            ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
+        )
+        raise CheckpointError(path, f"holds no weights (found: {what or 'nothing'})", "Give a file with a state dict")
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key[len(prefix) :]: value for key, value in weights.items()}
+    return weights
+
+
+def _one_line(error: Exception, limit: int = 160) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # torch wraps its reason in advice on how to load unsafely
+    text = re.split(r"WeightsUnpickler error: |trusted source\. ", text)[-1].split(" Check the documentation")[0]
+    return text if len(text) <= limit else text[: limit - 3] + "..."

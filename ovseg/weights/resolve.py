@@ -1,0 +1,130 @@
+"""Finds the file of a catalogue entry: the path given, else this machine's caches, else a download."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from .catalogue import Source, WeightCard, get_card
+from .download import download
+from .errors import CheckpointError, DownloadError, WeightsNotFound
+from .hashes import cache_dir, file_sha256
+from .reading import check_format
+
+# Names that many repositories give to their file: under such a name a file says nothing about what it is.
+_COMMON_NAMES = {"open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "last.pt"}
+
+
+def resolve(name: str, checkpoint: str | PathLike[str] | None = None, *, fetch: bool = True) -> Path:
+    """Path of the weights file of a name.
+
+    Looked for in this order: ``checkpoint``; what comes with ovseg; ovseg's cache (``$OVSEG_CACHE``, else
+    ``~/.cache/ovseg/weights``); the caches of OpenAI's clip, of torch hub and of the Hugging Face hub; the sources of
+    the catalogue, from which the file is downloaded into ovseg's cache. ``OVSEG_OFFLINE=1`` or ``HF_HUB_OFFLINE=1``
+    forbids the last.
+
+    Args:
+        name: Name in the catalogue.
+        checkpoint: A file to use instead; its hash is not compared, so that trained further weights can be given.
+        fetch: Whether to download what is not on this machine.
+
+    Raises:
+        UnknownWeights: No such name.
+        WeightsNotFound: Not on this machine and not to be had; the message says where to get it and where to put it.
+        CheckpointError: A file was found or fetched whose hash is not the publisher's.
+    """
+    card = get_card(name)
+    if checkpoint is not None:
+        return Path(checkpoint).expanduser()
+    found = find_local(card)
+    if found is not None:
+        path, source = found
+        verify_hash(path, source)
+        return path
+    if not fetch or not card.sources:
+        raise WeightsNotFound(not_found_message(card, "it is not on this machine"))
+    if _offline():
+        raise WeightsNotFound(not_found_message(card, "it is not on this machine and downloads are switched off"))
+    reasons = []
+    for source in card.sources:
+        try:
+            return download(source, cache_path(card, source), check=check_format)
+        except DownloadError as error:
+            reasons.append(str(error))
+    raise WeightsNotFound(not_found_message(card, "; ".join(reasons)))
+
+
+def cache_path(card: WeightCard, source: Source) -> Path:
+    """Where the file of one source of a card lies in ovseg's cache."""
+    return cache_dir() / (card.name + source.suffix)
+
+
+def find_local(card: WeightCard) -> tuple[Path, Source | None] | None:
+    """The file of a card on this machine and the source it is a copy of (None for packaged files), None if absent."""
+    for path, source in _places(card):
+        if path.is_file():
+            return path, source
+    return None
+
+
+def _places(card: WeightCard) -> Iterator[tuple[Path, Source | None]]:
+    if card.packaged is not None:
+        yield card.packaged.with_suffix(".safetensors"), None
+    for source in card.sources:
+        yield cache_path(card, source), source
+    if not card.sources:
+        yield cache_dir() / card.filename, None
+    for source in card.sources:
+        if source.filename not in _COMMON_NAMES:
+            yield cache_dir() / source.filename, source
+            yield Path(torch.hub.get_dir()) / "checkpoints" / source.filename, source
+            yield Path("~/.cache/clip").expanduser() / source.filename, source
+        if source.hub_repo is not None:
+            cached = try_to_load_from_cache(source.hub_repo, source.filename)
+            if isinstance(cached, str):
+                yield Path(cached), source
+
+
+def verify_hash(path: Path, source: Source | None) -> bool:
+    """Compares a file's SHA-256 with what the publisher states. False: nothing is stated to compare with.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    if source is None or source.sha256 is None:
+        return False
+    digest = file_sha256(path)
+    if not digest.startswith(source.sha256):
+        raise CheckpointError(
+            path,
+            f"has the SHA-256 {digest}, the one of {source.url} is {source.sha256}",
+            "Delete it to fetch it again, or give it as the checkpoint if it is meant to be another file",
+        )
+    return True
+
+
+def not_found_message(card: WeightCard, reason: str) -> str:
+    """What is missing, where to get it, under which licence, and where to put it."""
+    if card.packaged is not None:
+        path = card.packaged.with_suffix(".safetensors")
+        return f"{card.name!r} should come with ovseg but {path} is not there: install ovseg again"
+    where = card.sources[0].url if card.sources else card.home
+    target = cache_path(card, card.sources[0]) if card.sources else cache_dir() / card.filename
+    return (
+        f"{card.name!r} needs a file that could not be had: {reason}.\n"
+        f"  get it from: {where}\n"
+        f"  licence:     {card.licence} (commercial use: {card.commercial})\n"
+        f"  put it at:   {target}\n"
+        f"  or give its path as the checkpoint; $OVSEG_CACHE moves the folder."
+    )
+
+
+def _offline() -> bool:
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("OVSEG_OFFLINE", "HF_HUB_OFFLINE")
+    )
