@@ -1,0 +1,128 @@
+"""SAM's attention with decomposed relative positions, and Trident's aggregation along it, in bounded memory.
+
+Two exact forms of the same logits ``q.k + q.rel_h[row, row'] + q.rel_w[column, column']``:
+
+* *augmented*: the plain dot product of ``[q * scale, rel_h, rel_w]`` and ``[k, one-hot row, one-hot column]``, which
+  torch's fused attention can take as it is, once the values are padded to the same width;
+* *blocks of rows*: a matrix product that starts from the broadcast bias, softmax, product with the values.
+
+The second does a third of the multiplications, the first runs in one kernel; which one wins depends on the hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovseg.ops.dispatch import register_function
+
+ROW_ELEMENTS = 1 << 19  # logits of one block on CPU: 2 MiB of fp32
+FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
+
+
+@lru_cache(maxsize=1)
+def _has_matrix_tiles() -> bool:
+    """Whether this CPU multiplies bf16 tiles (AMX): then the fused kernel's extra columns cost next to nothing."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # new in torch 2.11
+    return capabilities.get("amx_bf16", False)
+
+
+def _prefers_fused(q: Tensor, width: int) -> bool:
+    if q.device.type == "cuda":
+        return width <= FUSED_WIDTH
+    return q.dtype == torch.bfloat16 and _has_matrix_tiles()
+
+
+@register_function("decomposed_attention", "torch")
+def decomposed_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
+    width = -(-(q.shape[-1] + len(rel_h) + len(rel_w)) // 16) * 16
+    if _prefers_fused(q, width):
+        return augmented_attention(q, k, v, rel_h, rel_w, scale)
+    return attention_by_rows(q, k, v, rel_h, rel_w, scale)
+
+
+def _positions(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
+    """q [B, N, hd] -> its products with the tables, [B, N, h] and [B, N, w]."""
+    height, width = len(rel_h), len(rel_w)
+    cells = q.unflatten(1, (height, width))
+    of_row = torch.einsum("bhwc,hkc->bhwk", cells, rel_h.to(q.dtype))
+    of_column = torch.einsum("bhwc,wkc->bhwk", cells, rel_w.to(q.dtype))
+    return of_row.flatten(1, 2), of_column.flatten(1, 2)
+
+
+def augmented_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
+    """Through ``scaled_dot_product_attention``; all of one head width, padded to a multiple of 16."""
+    head = q.shape[-1]
+    height, width = len(rel_h), len(rel_w)
+    extra = -(-(head + height + width) // 16) * 16 - head
+    of_row, of_column = (p.unflatten(0, q.shape[:2]) for p in _positions(q.flatten(0, 1), rel_h, rel_w))
+    queries = torch.cat((q * scale, of_row, of_column), -1)
+    token = torch.arange(height * width, device=q.device)
+    where = F.one_hot(token // width, extra) + F.one_hot(height + token % width, extra)
+    keys = torch.cat((k, where.to(k.dtype).expand(*k.shape[:2], -1, -1)), -1)
+    queries = F.pad(queries, (0, keys.shape[-1] - queries.shape[-1]))
+    return F.scaled_dot_product_attention(queries, keys, F.pad(v, (0, extra)), scale=1.0)[..., :head]
+
+
+def attention_by_rows(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
+    """Row blocks; logits and softmax in fp32, the product with the values in the type of the values."""
+    shape, count = v.shape, q.shape[2]
+    q, k, v = (t.reshape(-1, count, t.shape[-1]) for t in (q, k, v))
+    out = torch.empty_like(v)
+    heads = max(1, ROW_ELEMENTS // count**2)
+    step = min(count, max(1, ROW_ELEMENTS // count))
+    for first in range(0, len(q), heads):
+        some = slice(first, first + heads)
+        of_row, of_column = _positions(q[some].float(), rel_h, rel_w)
+        queries, keys = q[some].float() * scale, k[some].float().mT
+        for start in range(0, count, step):
+            rows = slice(start, start + step)
+            bias = (of_row[:, rows, :, None] + of_column[:, rows, None]).flatten(2)
+            weight = torch.softmax(bias.baddbmm_(queries[:, rows], keys), -1)
+            out[some, rows] = weight.to(v.dtype) @ v[some]
+    return out.view(shape)
+
+
+@register_function("guided_aggregation", "torch")
+def guided_aggregation(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rel_h: Tensor,
+    rel_w: Tensor,
+    scale: float,
+    valid: Sequence[int],
+    tokens: Tensor,
+    cos_factor: float,
+    cap: float,
+    negative: float | None,
+) -> Tensor:
+    """A block of rows at a time, heads summed into it one by one: no [heads, N, N], no [N, N]."""
+    height, width = len(rel_h), len(rel_w)
+    cell = torch.arange(height * width, device=q.device).view(height, width)[: valid[0], : valid[1]].flatten()
+    of_row, of_column = (p[:, cell].float() for p in _positions(q, rel_h, rel_w))
+    queries, keys = q[:, cell].float() * scale, k.float().mT.contiguous()
+    unit = F.normalize(v[:, cell].float(), dim=-1)
+    # Mean cosine of row i over heads and columns: v_i . mean_j v_j, averaged over heads.
+    limit = cos_factor * torch.einsum("hic,hc->i", unit, unit.mean(1)) / len(unit)
+    if negative is not None:
+        limit = torch.where(limit < 0, negative, limit)
+    limit = limit.clamp(max=cap)[:, None]
+    columns = None if len(cell) == height * width else cell
+    out = torch.empty_like(tokens)
+    step = max(1, ROW_ELEMENTS // (height * width))
+    for start in range(0, len(cell), step):
+        rows = slice(start, start + step)
+        summed = torch.zeros(len(cell[rows]), len(cell), device=q.device)
+        for head in range(len(q)):
+            bias = (of_row[head, rows, :, None] + of_column[head, rows, None]).flatten(1)
+            weight = torch.softmax(bias.addmm_(queries[head, rows], keys[head]), -1)
+            weight = weight if columns is None else weight[:, columns]
+            summed += weight.masked_fill_(unit[head, rows] @ unit[head].T <= limit[rows], 0)
+        summed /= summed.sum(-1, keepdim=True)
+        out[rows] = summed.to(tokens.dtype) @ tokens
+    return out
