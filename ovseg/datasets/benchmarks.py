@@ -1,0 +1,157 @@
+"""The benchmarks: how many images and classes, where the official files are, where they belong, what converts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Download:
+    """One official file.
+
+    Attributes:
+        file: its name.
+        url: where it is; a page to register at where there is no direct link.
+        into: folder under the data root that it is unpacked into (an archive) or copied to (any other file).
+    """
+
+    file: str
+    url: str
+    into: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is known of a benchmark beyond its config.
+
+    Attributes:
+        title: its name in tables.
+        images: numbers of images a complete copy may have.
+        num_classes: classes evaluated.
+        downloads: official files, in any order.
+        converter: name in :data:`ovseg.datasets.convert.CONVERTERS`, or ``None`` where the official maps are used as
+            they are.
+        made_by: command that makes the data, for those that are not downloaded.
+    """
+
+    title: str
+    images: tuple[int, ...]
+    num_classes: int
+    downloads: tuple[Download, ...] = ()
+    converter: str | None = None
+    made_by: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name in :data:`BENCHMARKS`."""
+        return next(name for name, benchmark in BENCHMARKS.items() if benchmark is self)
+
+    def how_to_get(self) -> str:
+        """One line: what to download and what to run."""
+        if self.made_by:
+            return f"Get it: {self.made_by}."
+        files = ", ".join(f"{d.file} from {d.url}" for d in self.downloads)
+        archives = " ".join(d.file for d in self.downloads)
+        return (
+            f"Get it: download {files}; then run `python tools/prepare_data.py {self.key} --archive {archives}` "
+            "(docs/datasets.md). If it lies elsewhere, set OVSEG_DATA in the environment or the config's data_root."
+        )
+
+
+_VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
+_VOC2012 = (Download("VOCtrainval_11-May-2012.tar", f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "."),)
+_VOC2010 = Download("VOCtrainval_03-May-2010.tar", f"{_VOC}/voc2010/VOCtrainval_03-May-2010.tar", ".")
+_CONTEXT = (
+    _VOC2010,
+    Download(
+        "trainval_merged.json",
+        "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
+        "VOCdevkit/VOC2010",
+    ),
+)
+_COCO = (
+    Download("val2017.zip", "http://images.cocodataset.org/zips/val2017.zip", "coco_stuff164k/images"),
+    Download(
+        "stuffthingmaps_trainval2017.zip",
+        "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip",
+        "coco_stuff164k/annotations",
+    ),
+)
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "voc21": Benchmark("VOC21", (1449,), 21, _VOC2012),
+    "voc20": Benchmark("VOC20", (1449,), 20, _VOC2012),
+    # mmseg's conversion leaves 5,104 of the 5,105 listed images
+    "context60": Benchmark("Context60", (5104, 5105), 60, _CONTEXT, "context"),
+    "context59": Benchmark("Context59", (5104, 5105), 59, _CONTEXT, "context"),
+    "coco_object": Benchmark("COCO-Object", (5000,), 81, _COCO, "coco_object"),
+    "coco_stuff": Benchmark("COCO-Stuff", (5000,), 171, _COCO, "coco_stuff"),
+    "ade20k": Benchmark(
+        "ADE20K",
+        (2000,),
+        150,
+        (
+            Download(
+                "ADEChallengeData2016.zip",
+                "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+                "ade",
+            ),
+        ),
+    ),
+    "cityscapes": Benchmark(
+        "Cityscapes",
+        (500,),
+        19,
+        (
+            Download("leftImg8bit_trainvaltest.zip", "https://www.cityscapes-dataset.com/downloads/", "cityscapes"),
+            Download("gtFine_trainvaltest.zip", "https://www.cityscapes-dataset.com/downloads/", "cityscapes"),
+        ),
+        "cityscapes",
+    ),
+    "ade847": Benchmark(
+        "ADE847",
+        (2000,),
+        847,
+        (
+            Download(
+                "ADE20K_2021_17_01.zip",
+                "https://groups.csail.mit.edu/vision/datasets/ADE20K/request_data/ (registration)",
+                ".",
+            ),
+        ),
+        "ade847",
+    ),
+    "pc459": Benchmark(
+        "PC459",
+        (5104, 5105),
+        459,
+        (
+            _VOC2010,
+            Download(
+                "trainval.tar.gz",
+                "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+                "VOCdevkit/VOC2010",
+            ),
+        ),
+        "pc459",
+    ),
+    "scenes": Benchmark(
+        "scenes",
+        (),
+        0,
+        made_by="it is part of the repository (data/scenes); `python tools/make_scenes.py` makes it anew",
+    ),
+    "scenes_noto": Benchmark(
+        "scenes_noto",
+        (),
+        0,
+        made_by="it is part of the repository (data/scenes); `python tools/make_scenes.py` makes it anew",
+    ),
+    "coco100_voc21": Benchmark(
+        "coco100 (VOC21 names)",
+        (100,),
+        21,
+        made_by="100 photos of COCO val2017 that only the project's own machines hold; point the environment variable "
+        "OVSEG_SHARED at the folder with data/real_mini/coco100",
+    ),
+}

@@ -1,0 +1,79 @@
+"""COCO-Stuff 164k: the official ``stuffthingmaps`` to 171 train ids, and to background + 80 things."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ovseg.datasets.convert.jobs import ConversionError, Job, lookup_table, require
+from ovseg.datasets.io import read_mask
+
+# Labels of the maps are COCO-Stuff ids - 1. COCO numbers 91 kinds of things, of which 11 were never annotated.
+_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+THINGS = tuple(label for label in range(91) if label not in _UNUSED)
+STUFF = tuple(range(91, 182))
+UNLABELLED = 255
+
+
+def stuff_table() -> np.ndarray:
+    """uint8 ``[256]``: label of the official map to train id 0..170; unlabelled and unused stay 255."""
+    return lookup_table({label: i for i, label in enumerate(THINGS + STUFF)}, 256, UNLABELLED)
+
+
+def object_table() -> np.ndarray:
+    """uint8 ``[256]``: the 80 things to 1..80; everything else, unlabelled pixels included, is background 0."""
+    return lookup_table({label: i + 1 for i, label in enumerate(THINGS)}, 256, 0)
+
+
+def coco_stuff_jobs(root: Path, split: str = "val2017") -> list[Job]:
+    """``annotations/val2017/X.png`` to ``X_labelTrainIds.png`` beside it (mmsegmentation's names).
+
+    Raises:
+        ConversionError: if the official maps are missing.
+    """
+    maps = _maps(root, split)
+    make = partial(_convert, table=stuff_table())
+    return [Job(p, p.with_name(f"{p.stem}_labelTrainIds.png"), make) for p in maps]
+
+
+def coco_object_jobs(root: Path, split: str = "val2017") -> list[Job]:
+    """``coco_stuff164k/annotations`` to ``coco_object/annotations/.../X_instanceTrainIds.png``; photos are linked.
+
+    Raises:
+        ConversionError: if the official maps or photos are missing.
+    """
+    maps = _maps(root, split)
+    photos = require(root / "coco_stuff164k" / "images" / split, "Unpack val2017.zip there first.")
+    _link(root / "coco_object" / "images" / split, photos)
+    target = root / "coco_object" / "annotations" / split
+    make = partial(_convert, table=object_table())
+    return [Job(p, target / f"{p.stem}_instanceTrainIds.png", make) for p in maps]
+
+
+def _maps(root: Path, split: str) -> list[Path]:
+    folder = root / "coco_stuff164k" / "annotations" / split
+    require(folder, "Unpack stuffthingmaps_trainval2017.zip into coco_stuff164k/annotations first.")
+    maps = sorted(p for p in folder.glob("*.png") if not p.stem.endswith("TrainIds"))
+    if not maps:
+        raise ConversionError(f"{folder} holds no official maps (000000000139.png and so on).")
+    return maps
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.exists():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    except OSError as error:
+        raise ConversionError(f"cannot link {link} to {target} ({error}). Copy the photos there instead.") from error
+
+
+def _convert(path: Path, table: np.ndarray) -> np.ndarray:
+    labels = read_mask(path)
+    if labels.max() > 255:
+        raise ValueError(f"label {labels.max()} in an 8-bit COCO-Stuff map")
+    return table[labels]

@@ -1,0 +1,132 @@
+"""What happens beside the numbers: the result row, pictures, label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.dist import get_dist_info, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor
+
+from ovseg.datasets.errors import SampleError
+from ovseg.datasets.files import atomic_path, write_labels
+from ovseg.datasets.io import read_image
+from ovseg.evaluation.result import ResultRow, make_row
+from ovseg.registry import HOOKS
+from ovseg.visualization import draw_comparison
+
+
+@HOOKS.register_module()
+class ResultHook(Hook):
+    """Write ``result.json`` and a row of ``results.csv`` when an evaluation ends.
+
+    Args:
+        json_name: in the run's work directory.
+        csv: shared table; relative paths are below the run's work directory. ``None``: none.
+    """
+
+    def __init__(self, json_name: str = "result.json", csv: str | None = "results.csv") -> None:
+        self.json_name, self.csv = json_name, csv
+        self.row: ResultRow | None = None
+        self.per_class: list[dict[str, object]] = []
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Main process only: collect the row and write it."""
+        if not is_main_process():
+            return
+        loop, model = runner.test_loop, runner.model
+        device = next((p.device for p in [*model.parameters(), *model.buffers()]), None)
+        self.row = make_row(
+            runner.cfg,
+            loop.metric.summary,
+            model=model.describe() if hasattr(model, "describe") else {},
+            dataset=loop.dataset,
+            images=loop.images,
+            skipped=len(loop.failures),
+            seconds=loop.seconds,
+            device=device if device is not None else loop.metric.total.device,
+            processes=get_dist_info()[1],
+        )
+        self.per_class = loop.metric.summary.per_class(loop.metric.names)
+        work_dir = Path(runner.work_dir)
+        self.row.write_json(work_dir / self.json_name, self.per_class)
+        if self.csv is not None:
+            written = self.row.append_csv(work_dir / self.csv)
+            if written != work_dir / self.csv:
+                runner.logger.warning(f"{work_dir / self.csv} has other columns; the row went to {written}")
+
+
+@HOOKS.register_module()
+class VisualizationHook(Hook):
+    """Write photo | ground truth | prediction with one legend for every sample (``--show-dir``).
+
+    Args:
+        show_dir: folder; a picture is named after its sample, sub-folders included.
+        max_side: each of the three is at most this many pixels on its long side.
+        alpha: weight of the class colours.
+    """
+
+    def __init__(self, show_dir: str | Path, max_side: int = 800, alpha: float = 0.6) -> None:
+        self.show_dir, self.max_side, self.alpha = Path(show_dir), max_side, alpha
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
+    ) -> None:
+        """Draw the samples of a batch."""
+        names = runner.test_loop.metric.names
+        for i, sample in enumerate(outputs):
+            pred = _labels(sample, "pred_sem_seg")
+            truth = _labels(sample, "gt_sem_seg") if "gt_sem_seg" in sample else None
+            photo = _photo(sample, data_batch["inputs"][i], pred.shape)
+            picture = draw_comparison(photo, truth, pred, names, self.max_side, self.alpha)
+            with atomic_path(self.show_dir / f"{sample_name(sample)}.png") as temporary:
+                Image.fromarray(picture).save(temporary)
+
+
+@HOOKS.register_module()
+class PredictionHook(Hook):
+    """Write every prediction as a PNG of class indices (``--out``): 8 bit up to 256 classes, else 16 bit.
+
+    The indices are those that are evaluated, 0 to C - 1, also where the data set has ``reduce_zero_label``.
+
+    Args:
+        out_dir: folder; a file is named after its sample, sub-folders included.
+    """
+
+    def __init__(self, out_dir: str | Path) -> None:
+        self.out_dir = Path(out_dir)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
+    ) -> None:
+        """Write the label maps of a batch."""
+        dtype = np.uint8 if len(runner.test_loop.metric.names) <= 256 else np.uint16
+        for sample in outputs:
+            write_labels(self.out_dir / f"{sample_name(sample)}.png", _labels(sample, "pred_sem_seg").astype(dtype))
+
+
+def sample_name(sample: SegDataSample) -> str:
+    """Name of a sample without suffix: the data set's, else that of the photo's file."""
+    return sample.metainfo.get("name") or Path(sample.metainfo["img_path"]).stem
+
+
+def _labels(sample: SegDataSample, key: str) -> np.ndarray:
+    return sample.get(key).data.squeeze(0).cpu().numpy()
+
+
+def _photo(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.ndarray:
+    """The photo at the size of its labels: the file, or, where the pipeline cropped, the model's input resized."""
+    try:
+        photo = read_image(sample.metainfo["img_path"])
+    except SampleError:  # it went away since it was loaded
+        photo = None
+    if photo is None or photo.shape[:2] != tuple(shape):
+        resized = inputs.permute(1, 2, 0).cpu().numpy()
+        photo = cv2.resize(resized, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return photo

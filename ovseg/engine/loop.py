@@ -1,0 +1,206 @@
+"""The test loop: skips and records what cannot be read, can be interrupted and resumed, gives one result."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from ovseg.datasets.files import write_json
+from ovseg.datasets.sampler import EvalSampler
+from ovseg.engine.progress import EvalProgress
+from ovseg.engine.state import EvalState
+from ovseg.evaluation.confusion import summarise
+from ovseg.evaluation.metric import SegMetric
+from ovseg.evaluation.result import config_hash
+from ovseg.registry import LOOPS
+
+
+@contextmanager
+def _stop_between_batches() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM (a cluster's notice) set the event; a second one interrupts at once, as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
+        yield event
+        return
+
+    def stop(number: int, frame: object) -> None:
+        event.set()
+        restore()
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    try:
+        yield event
+    finally:
+        restore()
+
+
+@LOOPS.register_module()
+class OVTestLoop(BaseLoop):
+    """Evaluate a model on a data set.
+
+    A sample that could not be prepared (``inputs=None``, see :class:`ovseg.datasets.SegmentationDataset`) is skipped
+    and written to ``failures.json`` in the work directory. An error of the model ends the run. What was done until then
+    is saved, as it is every ``save_every`` seconds and when the run is interrupted; ``resume=True`` goes on from there.
+
+    Args:
+        runner: MMEngine's runner.
+        dataloader: a loader or its config; its sampler must be an :class:`ovseg.datasets.EvalSampler`.
+        evaluator: an evaluator or its config, with one :class:`ovseg.evaluation.SegMetric`.
+        resume: go on from the state saved in the work directory, if there is one.
+        save_every: seconds between saves.
+
+    Raises:
+        TypeError: for another sampler, or without a ``SegMetric``.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        resume: bool = False,
+        save_every: float = 60.0,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
+        self.evaluator.dataset_meta = self.dataset.metainfo
+        runner.visualizer.dataset_meta = self.dataset.metainfo
+        metrics = [m for m in self.evaluator.metrics if isinstance(m, SegMetric)]
+        if len(metrics) != 1:
+            raise TypeError(f"OVTestLoop needs exactly one SegMetric in test_evaluator, not {len(metrics)}")
+        if not isinstance(self.dataloader.sampler, EvalSampler):
+            raise TypeError(
+                f"sampler {type(self.dataloader.sampler).__name__}: OVTestLoop needs sampler=dict(type='EvalSampler'), "
+                "which takes every sample once on any number of processes"
+            )
+        self.metric = metrics[0]
+        self.resume, self.save_every = resume, save_every
+        self.state_dir = Path(runner.work_dir) / "test_state"
+        self.rank, self.world_size = get_dist_info()
+        self.failures: list[dict[str, object]] = []
+        self.images = 0  # evaluated by all processes, once the loop has run
+        self.seconds = 0.0
+        self._done: set[int] = set()
+
+    @property
+    def dataset(self):
+        """The data set under evaluation."""
+        return self.dataloader.dataset
+
+    def run(self) -> dict[str, float]:
+        """Evaluate; returns the metrics by name, in percent."""
+        self.runner.call_hook("before_test")
+        self.runner.call_hook("before_test_epoch")
+        self.runner.model.eval()
+        earlier = self._start_state()
+        total = len(self.dataloader.sampler)
+        console = Console(stderr=True) if self.rank == 0 else None
+        started = saved = time.monotonic()
+        try:
+            with _stop_between_batches() as stop, EvalProgress(total, console=console) as progress:
+                for index, batch in enumerate(self.dataloader):
+                    count = len(batch["inputs"])
+                    self.run_iter(index, batch)
+                    miou = summarise(self.metric.matrix).mIoU if progress.wants_miou() and self._done else None
+                    progress.update(count, miou)
+                    if stop.is_set():
+                        raise KeyboardInterrupt
+                    if time.monotonic() - saved > self.save_every:
+                        self._save(earlier + time.monotonic() - started)
+                        saved = time.monotonic()
+        except BaseException:
+            self._save(earlier + time.monotonic() - started)
+            raise
+        self.seconds = earlier + time.monotonic() - started
+        self._gather()
+        metrics = self.evaluator.evaluate(len(self.dataset))
+        self.runner.call_hook("after_test_epoch", metrics=metrics)
+        self.runner.call_hook("after_test")
+        barrier()  # every process has finished: only now is the state of no more use
+        if self.rank == 0:
+            EvalState.clear(self.state_dir)
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, index: int, batch: dict[str, list]) -> None:
+        """One batch: the readable samples through the model into the metric, the others to :attr:`failures`."""
+        self.runner.call_hook("before_test_iter", batch_idx=index, data_batch=batch)
+        keep = []
+        for i, sample in enumerate(batch["data_samples"]):
+            if batch["inputs"][i] is None:
+                info = sample.metainfo
+                self.failures.append({k: info.get(k) for k in ("sample_idx", "name", "img_path", "error")})
+            else:
+                keep.append(i)
+        outputs: list = []
+        if keep:
+            batch = {key: [values[i] for i in keep] for key, values in batch.items()}
+            try:
+                outputs = self.runner.model.test_step(batch)
+                for sample in outputs:
+                    # one at a time: what is counted and what is marked as done never differ, also after an error
+                    self.evaluator.process(data_samples=[sample], data_batch=batch)
+                    self._done.add(sample.metainfo["sample_idx"])
+            except Exception:
+                paths = ", ".join(str(s.metainfo.get("img_path")) for s in batch["data_samples"])
+                self.runner.logger.error(f"the error below happened on {paths}; --resume goes on after what was done")
+                raise
+        self.runner.call_hook("after_test_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+
+    def _fingerprint(self) -> dict[str, object]:
+        return {"config": config_hash(self.runner.cfg), "number of samples": len(self.dataset)}
+
+    def _start_state(self) -> float:
+        """Load what there is, or clear it away; returns the seconds already spent."""
+        state = EvalState.load(self.state_dir, self._fingerprint()) if self.resume else None
+        barrier()  # all have read before rank 0 writes
+        if self.rank == 0:
+            if state is not None:
+                # Rank 0 takes over everything: files of other ranks go, the next run may have other numbers of them.
+                state.save(self.state_dir)
+                EvalState.clear(self.state_dir, from_rank=1)
+                self.metric.load_state_dict({"matrix": torch.from_numpy(state.matrix)})
+                self._done = set(state.done)
+                self.runner.logger.info(f"resumed: {len(state.done)} of {len(self.dataset)} samples were done")
+            else:
+                EvalState.clear(self.state_dir)
+        barrier()
+        if state is None:
+            return 0.0
+        self.dataloader.sampler.exclude(state.done)
+        return state.seconds
+
+    def _save(self, seconds: float) -> None:
+        if self._done:
+            matrix = self.metric.state_dict()["matrix"].numpy()
+            EvalState(self._fingerprint(), matrix, self._done, seconds).save(self.state_dir, self.rank)
+
+    def _gather(self) -> None:
+        """Failures and counts of all processes, in the data set's order; ``failures.json`` is written or removed."""
+        gathered = all_gather_object((self.failures, len(self._done), self.seconds))
+        self.failures = sorted((f for failures, _, _ in gathered for f in failures), key=lambda f: f["sample_idx"])
+        self.images = sum(done for _, done, _ in gathered)
+        self.seconds = max(seconds for _, _, seconds in gathered)
+        path = Path(self.runner.work_dir) / "failures.json"
+        if self.rank == 0:
+            if self.failures:
+                write_json(path, self.failures)
+            else:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""MMEngine's runner, set up for evaluation."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+
+from ovseg.engine.errors import SetupError
+from ovseg.registry import DATASETS
+
+
+def set_short_side(cfg: Config) -> None:
+    """Write the config's ``short_side`` into the resize step of its test pipelines, in place.
+
+    One line, ``short_side = 448``, in a method's config or on the command line then says at which resolution it runs;
+    a list such as a pipeline could only be overridden whole.
+    """
+    short_side = cfg.get("short_side")
+    if short_side is None:
+        return
+    pipelines = [cfg.get("test_pipeline") or []]
+    loader = cfg.get("test_dataloader")
+    if loader:
+        pipelines.append(loader["dataset"].get("pipeline") or [])
+    for step in (step for pipeline in pipelines for step in pipeline):
+        if "short_side" in step:
+            step["short_side"] = short_side
+
+
+@RUNNERS.register_module()
+class EvalRunner(Runner):
+    """A :class:`mmengine.runner.Runner` for models that are not trained.
+
+    - the data set is looked for before the model is built, so that a missing one is told before weights are downloaded;
+    - the model is not wrapped for distributed training, which would refuse a model without trainable parameters;
+    - checkpoints are loaded by :func:`ovseg.weights.load_state_dict`, which never executes what is in them;
+    - the log goes to the work directory's file; only warnings reach the terminal, where the progress bar is.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> EvalRunner:
+        """Build from a config.
+
+        Raises:
+            DatasetNotFound: naming the data set and how to get it.
+            SetupError: for a config without a test data loader.
+        """
+        if cfg.get("test_dataloader") is None:
+            raise SetupError(
+                f"{cfg.filename} has no test_dataloader: add a benchmark to its _base_, e.g. _base_/datasets/voc21.py"
+            )
+        set_short_side(cfg)
+        init_default_scope(cfg.get("default_scope", "ovseg"))
+        DATASETS.build(cfg.test_dataloader.dataset)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cfg.test_dataloader.num_workers = min(cfg.test_dataloader.get("num_workers", 0), cores)  # torch warns of more
+        return super().from_cfg(cfg)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""
+        if self.launcher == "pytorch" and not torch.cuda.is_available() and not is_distributed():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs) -> MMLogger:
+        """MMEngine's logger with a quiet terminal."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(max(logging.WARNING, handler.level))
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """The model on this process' device; nothing is trained, so there are no gradients to synchronise."""
+        return model.to(get_device())
+
+    def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **kwargs) -> dict:
+        """Load weights into the model, safely.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            CheckpointError: if the file cannot be read without executing what it holds.
+            SetupError: if none of its tensors, or tensors of other shapes, belong to the model.
+        """
+        from ovseg.weights import load_state_dict
+
+        if not Path(filename).is_file():
+            raise FileNotFoundError(f"checkpoint {filename} does not exist; check the path")
+        state = load_state_dict(filename)
+        own = self.model.state_dict()
+        wrong = [k for k, v in state.items() if k in own and own[k].shape != v.shape]
+        if wrong or not set(state) & set(own):
+            fault = (
+                f"{wrong[0]} has another shape" if wrong else f"no tensor of the model, e.g. it holds {list(state)[:2]}"
+            )
+            raise SetupError(f"checkpoint {filename} does not fit the model of this config: {fault}")
+        missing, unexpected = self.model.load_state_dict(state, strict=False)
+        self._has_loaded = True
+        self.logger.info(f"{filename}: {len(state)} tensors; not in it {missing[:5]}, not used {unexpected[:5]}")
+        return {"state_dict": state}

@@ -1,0 +1,20 @@
+"""Evaluation: one streamed confusion matrix, what is read off it, and what travels with a result."""
+
+from ovseg.evaluation.confusion import MIOU_RULE, SegSummary, confusion_update, summarise
+from ovseg.evaluation.metric import SegMetric
+from ovseg.evaluation.report import class_table, failure_table, summary_table
+from ovseg.evaluation.result import ResultRow, config_hash, make_row
+
+__all__ = [
+    "MIOU_RULE",
+    "ResultRow",
+    "SegMetric",
+    "SegSummary",
+    "class_table",
+    "config_hash",
+    "confusion_update",
+    "failure_table",
+    "make_row",
+    "summarise",
+    "summary_table",
+]

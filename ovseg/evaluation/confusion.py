@@ -1,0 +1,142 @@
+"""The confusion matrix of a data set and the numbers read off it.
+
+Functional core of :class:`ovseg.evaluation.SegMetric`. One int64 matrix is all that is kept of any number of images,
+and matrices of parts add up: one process and N processes give the same digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MIOU_RULE = "mIoU: mean over classes with a non-empty union; mIoU_present: mean over classes in the ground truth"
+"""What the two means are taken over, to be written beside them. The first is mmseg's rule: a class that is absent but
+predicted somewhere counts 0. The second is that of newer detectron2, higher where many classes are absent."""
+
+_BLOCK = 1 << 22  # pixels at a time: bounds the int64 index that bincount needs
+
+
+def confusion_update(matrix: Tensor, pred: Tensor, gt: Tensor, ignore_index: int = 255) -> Tensor:
+    """Add one image to a confusion matrix, in place.
+
+    Args:
+        matrix: int64 ``[C, C]``; row = true class, column = predicted class.
+        pred: integer tensor of any shape, classes ``0..C - 1``.
+        gt: integer tensor with as many elements, classes ``0..C - 1`` or ``ignore_index``.
+        ignore_index: label of pixels that do not count.
+
+    Returns:
+        ``matrix``.
+
+    Raises:
+        ValueError: for labels outside these ranges, or sizes that differ; ``matrix`` is then unchanged.
+
+    >>> m = torch.zeros(3, 3, dtype=torch.int64)
+    >>> confusion_update(m, torch.tensor([[0, 1], [1, 2]]), torch.tensor([[0, 1], [2, 255]]))
+    tensor([[1, 0, 0],
+            [0, 1, 0],
+            [0, 1, 0]])
+    """
+    classes = matrix.shape[0]
+    if matrix.dtype != torch.int64 or matrix.shape != (classes, classes):
+        raise ValueError(f"a confusion matrix is int64 [C, C], not {matrix.dtype} {list(matrix.shape)}")
+    if pred.numel() != gt.numel():
+        raise ValueError(f"prediction of shape {list(pred.shape)} for a label map of shape {list(gt.shape)}")
+    if pred.numel() == 0:
+        return matrix
+    low, high = (int(v) for v in pred.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"prediction {high if high >= classes else low} outside the data set's classes 0..{classes - 1}: "
+            "the model's vocabulary and the data set do not belong together (compare their numbers of classes)"
+        )
+    pred, gt = pred.reshape(-1), gt.reshape(-1).to(pred.device)
+    valid = gt != ignore_index
+    true = gt[valid]
+    if true.numel() and (int(true.min()) < 0 or int(true.max()) >= classes):
+        worst = int(true.max()) if int(true.max()) >= classes else int(true.min())
+        raise ValueError(
+            f"ground-truth label {worst} outside classes 0..{classes - 1} and not ignored ({ignore_index})"
+        )
+    added = torch.zeros(classes * classes, dtype=torch.int64, device=pred.device)
+    for t, p in zip(true.split(_BLOCK), pred[valid].split(_BLOCK), strict=True):
+        added += torch.bincount(t.long() * classes + p.long(), minlength=classes * classes)
+    return matrix.add_(added.view(classes, classes).to(matrix.device))
+
+
+@dataclass(frozen=True)
+class SegSummary:
+    """What a confusion matrix says. Accuracies and IoUs are in percent, ``nan`` where they are undefined.
+
+    Attributes:
+        aAcc: share of all pixels that are right.
+        mIoU: mean IoU, mmseg's rule: over classes whose union is not empty.
+        mIoU_present: mean IoU over the classes that occur in the ground truth.
+        mAcc: mean accuracy (recall) over the classes that occur in the ground truth.
+        iou, acc: float64 ``[C]`` per class.
+        pixels: int64 ``[C]`` of the ground truth per class.
+        predicted: int64 ``[C]`` predicted per class where the ground truth is not ignored.
+    """
+
+    aAcc: float
+    mIoU: float
+    mIoU_present: float
+    mAcc: float
+    iou: np.ndarray
+    acc: np.ndarray
+    pixels: np.ndarray
+    predicted: np.ndarray
+
+    def means(self) -> dict[str, float]:
+        """The four means by name."""
+        return {name: getattr(self, name) for name in ("aAcc", "mIoU", "mIoU_present", "mAcc")}
+
+    def per_class(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """One record per class, in class order; undefined values are ``None``, as JSON has no nan."""
+        return [
+            {
+                "name": name,
+                "iou": None if np.isnan(self.iou[i]) else float(self.iou[i]),
+                "acc": None if np.isnan(self.acc[i]) else float(self.acc[i]),
+                "pixels": int(self.pixels[i]),
+                "predicted": int(self.predicted[i]),
+            }
+            for i, name in enumerate(names)
+        ]
+
+
+def summarise(matrix: Tensor | np.ndarray) -> SegSummary:
+    """Accuracies and IoUs of a confusion matrix ``[C, C]`` (row = true class); see :data:`MIOU_RULE`.
+
+    >>> s = summarise(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+    >>> round(s.mIoU, 2), round(s.aAcc, 2), s.pixels.tolist()
+    (77.5, 87.5, [4, 4, 0])
+    """
+    counts = matrix.cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
+    counts = counts.astype(np.int64)
+    hit, pixels, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    union = pixels + predicted - hit
+    iou, acc = _percent(hit, union), _percent(hit, pixels)
+    return SegSummary(
+        aAcc=float(_percent(hit.sum(), counts.sum())),
+        mIoU=_mean(iou[union > 0]),
+        mIoU_present=_mean(iou[pixels > 0]),
+        mAcc=_mean(acc[pixels > 0]),
+        iou=iou,
+        acc=acc,
+        pixels=pixels,
+        predicted=predicted,
+    )
+
+
+def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100.0 * np.asarray(part, np.float64) / np.asarray(whole, np.float64)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,167 @@
+"""The confusion matrix against scikit-learn and mmsegmentation."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from mmseg.evaluation import IoUMetric
+from sklearn.metrics import confusion_matrix
+
+import ovseg.evaluation.confusion
+import ovseg.evaluation.metric
+from ovseg.evaluation import SegMetric, confusion_update, summarise
+
+
+def random_labels(classes, shape, ignore, seed, absent=0, empty=0):
+    """Predictions and ground truth; ``absent`` classes occur in predictions only, the last ``empty`` in neither."""
+    rng = np.random.default_rng(seed)
+    gt = rng.integers(0, classes - absent - empty, shape)
+    pred = np.where(rng.random(shape) < 0.5, gt, rng.integers(0, classes - empty, shape))
+    gt[rng.random(shape) < 0.1] = ignore
+    return torch.from_numpy(pred), torch.from_numpy(gt)
+
+
+CASES = [(2, 255, 0, 0), (21, 255, 3, 2), (150, 255, 0, 5), (847, 65535, 200, 100)]
+
+
+@pytest.mark.parametrize("classes, ignore, absent, empty", CASES)
+def test_matrix_is_sklearns(classes, ignore, absent, empty):
+    matrix = torch.zeros(classes, classes, dtype=torch.int64)
+    total = np.zeros((classes, classes), np.int64)
+    for seed in range(3):
+        pred, gt = random_labels(classes, (31, 47), ignore, seed, absent, empty)
+        confusion_update(matrix, pred.int(), gt.int(), ignore)
+        valid = gt != ignore
+        total += confusion_matrix(gt[valid], pred[valid], labels=range(classes))
+    np.testing.assert_array_equal(matrix.numpy(), total)
+
+
+@pytest.mark.parametrize("classes, ignore, absent, empty", CASES)
+def test_means_are_mmsegs(classes, ignore, absent, empty):
+    matrix, areas = torch.zeros(classes, classes, dtype=torch.int64), []
+    for seed in range(3):
+        pred, gt = random_labels(classes, (31, 47), ignore, seed, absent, empty)
+        confusion_update(matrix, pred, gt, ignore)
+        areas.append(IoUMetric.intersect_and_union(pred, gt, classes, ignore))
+    intersect, union, predicted, label = (sum(a[i] for a in areas) for i in range(4))
+    theirs = IoUMetric.total_area_to_metrics(intersect, union, predicted, label)
+    ours = summarise(matrix)
+    np.testing.assert_allclose(ours.iou, theirs["IoU"] * 100, rtol=1e-5)
+    np.testing.assert_allclose(ours.acc, theirs["Acc"] * 100, rtol=1e-5)
+    np.testing.assert_allclose(ours.aAcc, theirs["aAcc"] * 100, rtol=1e-5)
+    np.testing.assert_allclose(ours.mIoU, np.nanmean(theirs["IoU"]) * 100, rtol=1e-5)
+    np.testing.assert_allclose(ours.mAcc, np.nanmean(theirs["Acc"]) * 100, rtol=1e-5)
+    np.testing.assert_array_equal(ours.pixels, label.numpy())
+    present = label.numpy() > 0
+    np.testing.assert_allclose(ours.mIoU_present, theirs["IoU"][present].mean() * 100, rtol=1e-5)
+    assert (ours.mIoU < ours.mIoU_present) == bool(absent)
+
+
+def test_the_two_rules_differ_by_absent_but_predicted_classes():
+    matrix = torch.tensor([[8, 0, 2, 0], [0, 10, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    s = summarise(matrix)
+    assert s.mIoU_present == pytest.approx((80 + 100) / 2)
+    assert s.mIoU == pytest.approx((80 + 100 + 0) / 3)  # class 3 has an empty union and counts in neither
+    assert np.isnan(s.iou[3]) and s.iou[2] == 0 and np.isnan(s.acc[2])
+    records = s.per_class(["a", "b", "c", "d"])
+    assert records[3] == {"name": "d", "iou": None, "acc": None, "pixels": 0, "predicted": 0}
+
+
+def test_nothing_evaluated_is_nan_not_zero():
+    s = summarise(torch.zeros(3, 3, dtype=torch.int64))
+    assert all(np.isnan(v) for v in s.means().values())
+    matrix = torch.zeros(3, 3, dtype=torch.int64)
+    assert confusion_update(matrix, torch.zeros(4).int(), torch.full((4,), 255)).sum() == 0
+
+
+def test_large_counts_stay_exact():
+    matrix = torch.full((2, 2), 2**53, dtype=torch.int64)
+    confusion_update(matrix, torch.tensor([0]), torch.tensor([0]))
+    assert matrix[0, 0] == 2**53 + 1
+
+
+def test_blocks_add_up(monkeypatch):
+    pred, gt = random_labels(21, (50, 50), 255, 0)
+    whole = confusion_update(torch.zeros(21, 21, dtype=torch.int64), pred, gt)
+    monkeypatch.setattr(ovseg.evaluation.confusion, "_BLOCK", 97)
+    assert torch.equal(confusion_update(torch.zeros(21, 21, dtype=torch.int64), pred, gt), whole)
+
+
+@pytest.mark.parametrize(
+    "pred, gt, message",
+    [
+        ([0, 3], [0, 1], r"prediction 3 outside the data set's classes 0..2: .*vocabulary"),
+        ([0, -1], [0, 1], "prediction -1 outside"),
+        ([0, 1], [0, 7], r"ground-truth label 7 outside classes 0..2 and not ignored \(255\)"),
+        ([0, 1], [0, -2], "ground-truth label -2"),
+        ([0, 1, 2], [0, 1], r"shape \[3\] for a label map of shape \[2\]"),
+    ],
+)
+def test_labels_that_are_no_classes_are_errors_and_change_nothing(pred, gt, message):
+    matrix = torch.zeros(3, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        confusion_update(matrix, torch.tensor(pred), torch.tensor(gt))
+    assert matrix.sum() == 0
+
+
+def test_a_matrix_of_another_type_is_refused():
+    with pytest.raises(ValueError, match="int64"):
+        confusion_update(torch.zeros(3, 3), torch.tensor([0]), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("module", [ovseg.evaluation.confusion, ovseg.evaluation.metric])
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(module).failed == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ metric
+def metric_for(classes, ignore=255) -> SegMetric:
+    metric = SegMetric()
+    metric.dataset_meta = dict(classes=tuple(str(i) for i in range(classes)), ignore_index=ignore)
+    return metric
+
+
+def sample(pred, gt, path="a.jpg") -> dict:
+    return dict(pred_sem_seg=dict(data=pred[None].int()), gt_sem_seg=dict(data=gt[None].int()), img_path=path)
+
+
+@pytest.mark.parametrize("classes, ignore, absent, empty", CASES)
+def test_metric_streams_and_can_be_continued(classes, ignore, absent, empty):
+    samples = [sample(*random_labels(classes, (20, 30 + i), ignore, i, absent, empty)) for i in range(4)]
+    whole = metric_for(classes, ignore)
+    whole.process(None, samples)
+    expected = whole.evaluate(4)
+    assert whole.results == [] and whole.matrix is None
+
+    first = metric_for(classes, ignore)
+    first.process(None, samples[:2])
+    state = first.state_dict()
+    first.process(None, samples[2:])  # the saved state is a copy
+    second = metric_for(classes, ignore)
+    second.load_state_dict(state)
+    second.process(None, samples[2:])
+    assert second.evaluate(4) == first.evaluate(4) == expected
+    assert torch.equal(second.total, whole.total)
+
+
+def test_metric_names_the_sample_that_is_wrong():
+    metric = metric_for(3)
+    ok = torch.zeros(4, 5)
+    with pytest.raises(ValueError, match="b.jpg: prediction 9 outside"):
+        metric.process(None, [sample(ok + 9, ok, "b.jpg")])
+    with pytest.raises(ValueError, match=r"c.jpg: prediction of \[5, 4\] for a label map of \[4, 5\]"):
+        metric.process(None, [sample(ok.T, ok, "c.jpg")])
+    with pytest.raises(ValueError, match="d.jpg: no ground truth"):
+        metric.process(None, [dict(pred_sem_seg=dict(data=ok[None]), img_path="d.jpg")])
+    with pytest.raises(ValueError, match="saved matrix of 4 classes, the data set has 3"):
+        metric.load_state_dict({"matrix": torch.zeros(4, 4, dtype=torch.int64)})
+    with pytest.raises(ValueError, match="class names"):
+        SegMetric().process(None, [sample(ok, ok)])
+
+
+def test_prefix():
+    metric = metric_for(2)
+    metric.prefix = "val"
+    metric.process(None, [sample(torch.zeros(1, 1), torch.zeros(1, 1))])
+    assert set(metric.evaluate(1)) == {"val/mIoU", "val/mIoU_present", "val/aAcc", "val/mAcc"}
