@@ -1,0 +1,6 @@
+# VOC21 with plain CLIP attention under SCLIP's protocol, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/clip.py", "../_base_/datasets/voc21.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="voc21", background=0),
+    head=dict(threshold=0.1),
+)

@@ -1,0 +1,7 @@
+# Context59 with CLIP-DINOiser, LAION ViT-B/16.
+_base_ = ["../_base_/models/clip_dinoiser.py", "../_base_/datasets/context59.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="context59"),
+    attention=dict(background=False),
+)

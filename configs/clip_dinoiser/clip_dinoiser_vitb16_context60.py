@@ -1,0 +1,7 @@
+# Context60 with CLIP-DINOiser, LAION ViT-B/16.
+_base_ = ["../_base_/models/clip_dinoiser.py", "../_base_/datasets/context60.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="context60", background=0),
+    attention=dict(background=False),
+)

@@ -1,0 +1,7 @@
+# VOC20 with CLIP-DINOiser, LAION ViT-B/16.
+_base_ = ["../_base_/models/clip_dinoiser.py", "../_base_/datasets/voc20.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="voc20"),
+    attention=dict(background=False),
+)

@@ -1,0 +1,3 @@
+# Context60 with CLIPer without diffusion, whole photo and sliding windows half and half, OpenAI ViT-B/16.
+_base_ = ["./cliper_vitb16_context60.py"]
+model = dict(stitch=dict(slide=224, stride=112))

@@ -1,0 +1,19 @@
+# COCO-Object with CLIPer without diffusion, whole photo, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/cliper.py", "../_base_/datasets/coco_object.py", "../_base_/runtime/eval.py"]
+short_side = 336
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadMask"),
+            dict(type="ResizePIL", short_side=short_side, multiple_of=16),
+            dict(type="PackInputs"),
+        ]
+    )
+)
+model = dict(
+    vocabulary=dict(file="coco_object", background=0),
+    templates="openai_80",
+    stitch=dict(threshold=0.2, logit_scale=50),
+    head=dict(threshold=0.3, score_threshold=0.3, normalise=False, background=0),
+)

@@ -1,0 +1,18 @@
+# VOC21 with CLIPer without diffusion, whole photo, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/cliper.py", "../_base_/datasets/voc21.py", "../_base_/runtime/eval.py"]
+short_side = 336
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadMask"),
+            dict(type="ResizePIL", short_side=short_side, multiple_of=16),
+            dict(type="PackInputs"),
+        ]
+    )
+)
+model = dict(
+    vocabulary=dict(file="voc21_cliper", background=0),
+    stitch=dict(threshold=0.1, logit_scale=100),
+    head=dict(threshold=0.6, score_threshold=0.7, normalise=True, background=0),
+)

@@ -1,0 +1,3 @@
+# PC459 with MaskCLIP on the LAION-2B weights that CLIP-DINOiser uses (exact GELU).
+_base_ = ["./maskclip_vitb16_pc459.py"]
+model = dict(backbone=dict(weights="laion2b_s34b_b88k/ViT-B-16"))

@@ -1,0 +1,7 @@
+# ADE20K with MaskCLIP as in CLIP-DINOiser, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/maskclip.py", "../_base_/datasets/ade20k.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    backbone=dict(weights="openai/ViT-B-16"),
+    vocabulary=dict(file="ade20k"),
+)

@@ -1,0 +1,5 @@
+# COCO-Stuff with ProxyCLIP, OpenAI ViT-B/16 and DINO ViT-B/8.
+_base_ = ["../_base_/models/proxyclip.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="coco_stuff"),
+)

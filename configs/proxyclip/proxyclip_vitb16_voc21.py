@@ -1,0 +1,6 @@
+# VOC21 with ProxyCLIP, OpenAI ViT-B/16 and DINO ViT-B/8.
+_base_ = ["../_base_/models/proxyclip.py", "../_base_/datasets/voc21.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="voc21_proxyclip", background=0),
+    head=dict(threshold=0.2),
+)

@@ -1,0 +1,6 @@
+# COCO-Object with SCLIP, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/sclip.py", "../_base_/datasets/coco_object.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="coco_object", background=0),
+    head=dict(logit_scale=50, threshold=0.1),
+)

@@ -1,0 +1,162 @@
+"""The library in three lines::
+
+model = ovseg.Segmenter("nano", method="naclip")
+model.set_vocabulary(["cat", "sofa", "background"])
+model.segment("photo.jpg").save("out.png")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from ovseg.datasets.io import read_image
+from ovseg.datasets.transforms import resize_short_side
+from ovseg.registry import MODELS
+from ovseg.structures import SegmentationResult, resolve_device
+from ovseg.text import Vocabulary
+
+
+def config_root() -> Path:
+    """Folder of the packaged configs: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def available_methods() -> list[str]:
+    """Names that :class:`Segmenter` accepts as ``method``."""
+    return sorted(p.stem for p in (config_root() / "_base_" / "models").glob("*.py"))
+
+
+def method_config(method: str, weights: str = "nano") -> Config:
+    """The config of a method with given CLIP weights.
+
+    nano has configs of its own (its windows are smaller); for other weights the method's base config is used with the
+    weights put in.
+
+    Raises:
+        ValueError: for an unknown method, listing those there are.
+    """
+    root = config_root()
+    own = root / weights / f"{method}_{weights}_scenes.py"
+    base = root / "_base_" / "models" / f"{method}.py"
+    if own.is_file():
+        return Config.fromfile(own)
+    if not base.is_file():
+        raise ValueError(f"unknown method {method!r}; there are {', '.join(available_methods())}")
+    config = Config.fromfile(base)
+    config.model.backbone.weights = weights
+    return config
+
+
+class Segmenter:
+    """A method ready to segment photos.
+
+    Args:
+        weights: CLIP weights by catalogue name (``python -m ovseg weights list``); ``'nano'`` is embedded.
+        method: name of a method, see :func:`available_methods`.
+        config: a config file or MMEngine config to use instead of ``weights`` and ``method``.
+        checkpoint: file with the CLIP weights, instead of the catalogue's.
+        device: ``'cpu'``, ``'cuda'``, ...; ``None``: CUDA where there is a GPU.
+        short_side: photos are resized so that their short side has this many pixels before windows are cut; ``None``:
+            the method's own setting where its config has one, else 336.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``; ``None``: as in the config.
+    """
+
+    def __init__(
+        self,
+        weights: str = "nano",
+        method: str = "naclip",
+        *,
+        config: str | Path | Config | None = None,
+        checkpoint: str | Path | None = None,
+        device: str | torch.device | None = None,
+        short_side: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        if config is None:
+            config = method_config(method, weights)
+        elif not isinstance(config, Config):
+            config = Config.fromfile(config)
+        model = config.model.copy()
+        model.vocabulary = None
+        if checkpoint is not None:
+            model.backbone.checkpoint = str(checkpoint)
+        if precision is not None:
+            model.backbone.precision = precision
+        self.model = MODELS.build(model).to(resolve_device(device)).eval()
+        self.short_side = short_side or config.get("short_side") or 336
+
+    @classmethod
+    def from_config(cls, config: str | Path | Config, **kwargs) -> Segmenter:
+        """Like ``Segmenter(config=config, ...)``."""
+        return cls(config=config, **kwargs)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words in use."""
+        return self.model.vocabulary
+
+    def set_vocabulary(self, vocabulary: Vocabulary | Sequence[str], background: str | None = None) -> None:
+        """Choose the words.
+
+        Args:
+            vocabulary: class names; ``'sofa; couch'`` gives one class two prompts. Or a :class:`Vocabulary`.
+            background: name of the class that takes pixels below the method's threshold; thresholds are off without.
+
+        Raises:
+            ValueError: for empty or duplicate names, or a ``background`` that is not among them.
+        """
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = Vocabulary.from_list(list(vocabulary))
+        if background is not None and background not in vocabulary.names:
+            raise ValueError(f"background {background!r} is not among the names {', '.join(vocabulary.names)}")
+        self.model.set_vocabulary(vocabulary)
+        head = self.model.head
+        if background is None:
+            head.threshold = head.area_threshold = 0.0
+        else:
+            head.background = vocabulary.names.index(background)
+
+    def segment(self, image: str | Path | bytes | np.ndarray) -> SegmentationResult:
+        """Segment one photo; see :meth:`segment_batch`."""
+        return self.segment_batch([image])[0]
+
+    def segment_batch(self, images: Sequence[str | Path | bytes | np.ndarray]) -> list[SegmentationResult]:
+        """Segment photos of any sizes; the result of each does not depend on the others.
+
+        Args:
+            images: paths, encoded bytes, or uint8 RGB arrays ``[H, W, 3]``.
+
+        Raises:
+            ImageReadError: naming the photo that cannot be read.
+            ValueError: if no vocabulary was set, or an array is not a uint8 RGB image.
+        """
+        arrays = [_as_rgb(image) for image in images]
+        photos = [self.model.prepare(self._resized(a), a.shape[:2], _to_tensor(a)) for a in arrays]
+        labels = self.model.predict(photos)
+        names = self.model.vocabulary.names
+        return [
+            SegmentationResult(y.cpu().numpy().astype(np.uint16), names, a) for y, a in zip(labels, arrays, strict=True)
+        ]
+
+    def _resized(self, image: np.ndarray) -> Tensor:
+        return _to_tensor(resize_short_side(image, self.short_side))
+
+
+def _as_rgb(image: str | Path | bytes | np.ndarray) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        return read_image(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"array of shape {image.shape} and type {image.dtype}; give uint8 RGB [H, W, 3]")
+    return image
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)

@@ -1,0 +1,27 @@
+"""Attentions: how a method runs CLIP's last block."""
+
+from ovseg.attention.base import LastBlockAttention
+from ovseg.attention.decomposition import DecomposedAttention
+from ovseg.attention.dinoiser import DinoiserAttention
+from ovseg.attention.fused import FusedAttention
+from ovseg.attention.intermediate import IntermediateAttention
+from ovseg.attention.plain import PlainAttention, ValueAttention
+from ovseg.attention.proxy import ProxyAttention
+from ovseg.attention.region import RegionAttention
+from ovseg.attention.self_correlation import SelfCorrelationAttention
+from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
+
+__all__ = [
+    "DecomposedAttention",
+    "DinoiserAttention",
+    "FusedAttention",
+    "IntermediateAttention",
+    "LastBlockAttention",
+    "NeighbourAttention",
+    "PlainAttention",
+    "ProxyAttention",
+    "RegionAttention",
+    "SelfCorrelationAttention",
+    "SelfSelfAttention",
+    "ValueAttention",
+]

@@ -1,0 +1,82 @@
+"""The seam where methods differ: the last block of CLIP's image encoder."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ovseg.structures import AttentionContext, FeatureMap
+
+
+class LastBlockAttention(nn.Module):
+    """Runs CLIP's last block in a method's own way. A new method subclasses this and writes :meth:`mix`.
+
+    Args:
+        residual: add the block's input to the attention output, as CLIP does.
+        ffn: run the block's feed-forward, as CLIP does (on ``x + attention`` or, without residual, on the attention
+            output alone).
+
+    Class attributes:
+        needs_inputs: blocks whose input tokens the method wants in ``context.inputs`` (0-based; negative from the end).
+        post_norm: whether the tokens still need the tower's LayerNorm before projection.
+        window_scope: ``'window'``: every window is computed on its own. ``'image'``: the method looks at all windows of
+            an image together, so that the segmentor keeps them in one batch.
+    """
+
+    needs_inputs: tuple[int, ...] = ()
+    post_norm: bool = True
+    window_scope: str = "window"
+
+    def __init__(self, residual: bool = False, ffn: bool = False) -> None:
+        super().__init__()
+        self.residual, self.ffn = residual, ffn
+
+    def needs_inputs_of(self, num_blocks: int) -> tuple[int, ...]:
+        """``needs_inputs`` as non-negative block indices of a tower with ``num_blocks`` blocks.
+
+        Raises:
+            ValueError: if the tower has too few blocks for the method.
+        """
+        indices = tuple(i + num_blocks if i < 0 else i for i in self.needs_inputs)
+        if any(not 0 <= i < num_blocks for i in indices):
+            raise ValueError(
+                f"{type(self).__name__} reads the inputs of blocks {self.needs_inputs}, "
+                f"but this tower has {num_blocks} blocks; set the layers in the config"
+            )
+        return indices
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
+        """Mixed values of every token.
+
+        Args:
+            q, k, v: ``[B, heads, P + N, d / heads]`` of the last block; q unscaled (``block.scale`` is the factor).
+            context: see :class:`AttentionContext`.
+
+        Returns:
+            ``[B, heads, P + N, d / heads]``.
+        """
+        raise NotImplementedError
+
+    def forward(self, context: AttentionContext) -> FeatureMap:
+        """The whole last block: ``[B, P + N, d]`` tokens on ``context.grid``."""
+        block, x = context.tower.blocks[-1], context.x
+        q, k, v = block.qkv(block.norm1(x), context.grid)
+        z = block.out(self.mix(q, k, v, context).transpose(1, 2).flatten(2))
+        return FeatureMap(self.finish(z, context), context.grid, context.num_prefix)
+
+    def finish(self, z: Tensor, context: AttentionContext) -> Tensor:
+        """Residual and feed-forward around the attention output ``z``, as the method wants them."""
+        z = z + context.x if self.residual else z
+        return z + context.tower.blocks[-1].ffn(z) if self.ffn else z
+
+    def place_background(self, scores: Tensor, features: FeatureMap, background: int) -> Tensor:
+        """Last word on window probabilities for methods that find the background by themselves (CLIP-DINOiser).
+
+        Args:
+            scores: ``[B, Q, gh, gw]`` probabilities of the queries.
+            features: the windows' patch embeddings, with what the method put beside them.
+            background: a query of the background class.
+        """
+        return scores
+
+    def extra_repr(self) -> str:
+        return f"residual={self.residual}, ffn={self.ffn}"

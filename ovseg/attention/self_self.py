@@ -1,0 +1,109 @@
+"""Self-self attentions: a token attends to what has the same query (key, value) as itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovseg.attention.base import LastBlockAttention
+from ovseg.registry import ATTENTIONS
+from ovseg.structures import AttentionContext
+
+TERMS = ("q", "k", "v")
+
+
+@ATTENTIONS.register_module()
+class SelfSelfAttention(LastBlockAttention):
+    """Sum of softmax(t t^T / sqrt(d)) over the chosen terms t, times v.
+
+    ==================  ==================  ========  =====
+    method              terms               residual  ffn
+    ==================  ==================  ========  =====
+    SCLIP               q, k                yes       yes    (Wang et al., ECCV 2024, equation 3)
+    ClearCLIP           q                   no        no     (Lan et al., ECCV 2024, section 3.3)
+    CLIPtrase           q, k, v             yes       yes    (Shao et al., ECCV 2024)
+    ==================  ==================  ========  =====
+
+    Args:
+        terms: which projections attend to themselves, any of ``'q'``, ``'k'``, ``'v'``. The attention rows sum to the
+            number of terms, as in the official code.
+        average: divide by the number of terms (no paper does; useful with one's own methods).
+
+    Raises:
+        ValueError: if ``terms`` is empty or unknown.
+    """
+
+    def __init__(
+        self,
+        terms: tuple[str, ...] = ("q", "k"),
+        average: bool = False,
+        residual: bool = False,
+        ffn: bool = False,
+    ) -> None:
+        super().__init__(residual, ffn)
+        if not terms or any(t not in TERMS for t in terms):
+            raise ValueError(f"terms is {terms!r}; give one or more of {', '.join(TERMS)}")
+        self.terms, self.average = tuple(terms), average
+
+    def bias(self, context: AttentionContext) -> Tensor | None:
+        """Added to the scaled scores before the softmax; ``[P + N, P + N]`` or ``None``."""
+        return None
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
+        bias, scale = self.bias(context), context.tower.blocks[-1].scale
+        tokens = {"q": q, "k": k, "v": v}
+        mixed = sum(
+            F.scaled_dot_product_attention(tokens[t], tokens[t], v, attn_mask=bias, scale=scale) for t in self.terms
+        )
+        return mixed / len(self.terms) if self.average else mixed
+
+    def extra_repr(self) -> str:
+        return f"terms={self.terms}, {super().extra_repr()}"
+
+
+@ATTENTIONS.register_module()
+class NeighbourAttention(SelfSelfAttention):
+    """NACLIP: key-key attention with a Gaussian bias towards neighbouring patches (Hajimiri et al., WACV 2025, eq. 5).
+
+    Args:
+        std: standard deviation of the Gaussian in patches.
+        terms, average, residual, ffn: see :class:`SelfSelfAttention`; NACLIP keeps neither residual nor feed-forward.
+
+    Raises:
+        ValueError: if ``std`` is not positive.
+    """
+
+    def __init__(
+        self,
+        std: float = 5.0,
+        terms: tuple[str, ...] = ("k",),
+        average: bool = False,
+        residual: bool = False,
+        ffn: bool = False,
+    ) -> None:
+        super().__init__(terms, average, residual, ffn)
+        if std <= 0:
+            raise ValueError(f"std is {std}; the neighbourhood needs a positive standard deviation in patches")
+        self.std = float(std)
+
+    def bias(self, context: AttentionContext) -> Tensor:
+        bias = gaussian_neighbourhood(context.grid, self.std, context.num_prefix)
+        return bias.to(context.x)
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}, {super().extra_repr()}"
+
+
+@lru_cache(maxsize=16)
+def gaussian_neighbourhood(grid: tuple[int, int], std: float, num_prefix: int = 1) -> Tensor:
+    """exp(-distance^2 / (2 std^2)) between patches, float32 ``[P + N, P + N]``; prefix rows and columns are zero.
+
+    Not normalised: the weight of a patch for itself is 1 (NACLIP, section 3.2).
+    """
+    rows, columns = (torch.arange(n, dtype=torch.float32) for n in grid)
+    g_rows = torch.exp(-((rows[:, None] - rows) ** 2) / (2 * std**2))
+    g_columns = torch.exp(-((columns[:, None] - columns) ** 2) / (2 * std**2))
+    return F.pad(torch.kron(g_rows, g_columns), (num_prefix, 0, num_prefix, 0))

@@ -1,0 +1,17 @@
+"""Backbones: CLIP vision towers behind one small interface."""
+
+from ovseg.backbones.clip import ClipBackbone
+from ovseg.backbones.dino import DinoBackbone
+from ovseg.backbones.sam import SamBackbone
+from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
+
+__all__ = [
+    "ClipBackbone",
+    "DinoBackbone",
+    "EvaTower",
+    "OpenClipTower",
+    "SamBackbone",
+    "TimmTower",
+    "VisionTower",
+    "build_tower",
+]

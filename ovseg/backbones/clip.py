@@ -1,0 +1,113 @@
+"""CLIP as a backbone: windows in, patch embeddings in the text space out."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ovseg.attention.base import LastBlockAttention
+from ovseg.backbones.towers import POS_EMBED_MODES, build_tower
+from ovseg.registry import BACKBONES
+from ovseg.structures import AttentionContext, FeatureMap
+from ovseg.weights import load_clip
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@BACKBONES.register_module()
+class ClipBackbone(nn.Module):
+    """Any ViT-based open_clip model; its last block is run by a registered attention.
+
+    Args:
+        weights: name in the weights catalogue, e.g. ``'openai/ViT-B-16'`` or ``'nano'``.
+        checkpoint: file to read instead of the catalogue's.
+        pos_embed: how positions are resized to a window's grid: ``'size'``, ``'scale'`` or ``'bilinear'``
+            (see :meth:`ovseg.backbones.towers.VisionTower.positions`).
+        precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run all blocks but the last under autocast. The last block, the
+            projection and everything after stay in fp32: they are a twelfth of the work and decide the labels.
+
+    Raises:
+        ValueError: unknown ``precision`` or ``pos_embed``.
+    """
+
+    def __init__(
+        self,
+        weights: str = "nano",
+        checkpoint: str | Path | None = None,
+        pos_embed: str = "size",
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        if pos_embed not in POS_EMBED_MODES:
+            raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+        loaded = load_clip(weights, checkpoint=checkpoint)
+        self.weights, self.sha256 = weights, loaded.sha256
+        self.clip = loaded.model.eval().requires_grad_(False)
+        self.tokenizer = loaded.tokenizer
+        self.pos_embed, self.precision = pos_embed, precision
+        self.tower = build_tower(self.clip.visual)
+        # 0..255 scale, as the official pipelines normalise
+        self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
+
+    @property
+    def patch_size(self) -> int:
+        return self.tower.patch_size
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """uint8 RGB ``[3, H, W]`` to float32, CLIP's mean and standard deviation."""
+        return (image.to(self.mean.device).float() - self.mean) / self.std
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The autocast context of the blocks before the last one."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.mean.device.type, dtype=dtype)
+
+    def forward(
+        self,
+        images: Tensor,
+        attention: LastBlockAttention,
+        *,
+        guide: FeatureMap | None = None,
+        regions: Tensor | None = None,
+        groups: Tensor | None = None,
+    ) -> FeatureMap:
+        """Tokens after the (replaced) last block, before projection.
+
+        Args:
+            images: ``[B, 3, H, W]`` normalised windows.
+            attention: runs the last block.
+            guide, regions, groups: see :class:`ovseg.structures.AttentionContext`.
+
+        Returns:
+            what ``attention`` gives: tokens ``[B, P + N, d]`` in the tower's own space; :meth:`project` follows.
+        """
+        grid = self.tower.grid_of(*images.shape[-2:])
+        with self.autocast():
+            x = self.tower.embed(images, self.pos_embed)
+            x, inputs = self.tower.run(x, grid, attention.needs_inputs_of(len(self.tower.blocks)))
+        context = AttentionContext(
+            x=x.float(),
+            grid=grid,
+            tower=self.tower,
+            inputs={i: t.float() for i, t in inputs.items()},
+            guide=guide,
+            regions=regions,
+            images=images,
+            groups=groups,
+        )
+        return attention(context)
+
+    def project(self, features: FeatureMap, post_norm: bool = True) -> FeatureMap:
+        """Patch tokens into the text space: ``[B, N, D]``, not normalised; prefix tokens are dropped."""
+        x = features.patches
+        x = self.tower.project(self.tower.post_norm(x) if post_norm else x)
+        return replace(features, tokens=x, num_prefix=0)

@@ -1,0 +1,272 @@
+"""SAM as an encoder of whole photos: mask prompts, and the correlation of its last block."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import Sam
+from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor, nn
+
+from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
+from ovseg.registry import BACKBONES
+from ovseg.weights import load_sam
+
+
+@dataclass
+class LastBlock:
+    """Last block's attention of the image encoder.
+
+    Attributes:
+        q, k, v: ``[heads, N, d / heads]`` of all ``N = rows * columns`` cells, padding included; q unscaled.
+        rel_h, rel_w: ``[rows, rows, d / heads]``, ``[columns, columns, d / heads]`` relative positions.
+        scale: factor of q.k.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    rel_h: Tensor
+    rel_w: Tensor
+    scale: float
+
+
+@dataclass
+class SamTile:
+    """A part of a photo as SAM sees it.
+
+    Attributes:
+        box: rows and columns ``(y0, y1, x0, x1)`` of the photo.
+        framed: ``(h, w)`` of the part after its sides were rounded up.
+        resized: ``(h, w)`` after the longest side was scaled to SAM's input; the rest of the square is padding.
+        embedding: ``[1, 256, side, side]`` for the mask decoder.
+        last: the last block's attention.
+        sam: the model, for prompts.
+    """
+
+    box: tuple[int, int, int, int]
+    framed: tuple[int, int]
+    resized: tuple[int, int]
+    embedding: Tensor
+    last: LastBlock
+    sam: Sam
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(h, w)`` of the part in pixels of the photo."""
+        y0, y1, x0, x1 = self.box
+        return y1 - y0, x1 - x0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells that are not padding (a cell that is partly padding does not count)."""
+        cell = self.sam.image_encoder.img_size // self.embedding.shape[-1]
+        return max(1, self.resized[0] // cell), max(1, self.resized[1] // cell)
+
+    def predict(
+        self,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks for a batch of prompts.
+
+        Args:
+            points: ``[P, n, 2]`` (x, y) in pixels of SAM's input.
+            labels: ``[P, n]`` 1 inside, 0 outside.
+            boxes: ``[P, 4]`` (x0, y0, x1, y1) likewise.
+            masks: ``[P or 1, 1, 256, 256]`` mask logits; a 3-d ``[1, 256, 256]`` tensor is Trident's prompt, which
+                lacks the batch axis, so that the prompt encoder's LayerNorm averages over rows in place of channels.
+            multimask: three masks per prompt in place of one.
+
+        Returns:
+            low-resolution logits ``[P, M, 256, 256]`` and predicted IoU ``[P, M]``.
+        """
+        encoder = self.sam.prompt_encoder
+        sparse, dense = encoder(None if points is None else (points, labels), boxes, masks)
+        return self.sam.mask_decoder(
+            image_embeddings=self.embedding,
+            image_pe=encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+        )
+
+    def upscale(self, logits: Tensor) -> Tensor:
+        """Low-resolution logits ``[P, M, 256, 256]`` to the part's own size ``[P, M, h, w]``."""
+        framed = self.sam.postprocess_masks(logits, self.resized, self.framed)
+        if self.framed == self.size:
+            return framed
+        return F.interpolate(framed, size=self.size, mode="bilinear", align_corners=False)
+
+    def aggregate(self, features: Tensor, cos_factor: float, cap: float, keep_negative: bool) -> Tensor:
+        """Features ``[d, *grid]`` mixed by the last block's attention where values agree (Trident, section 3.3)."""
+        last = self.last
+        tokens = guided_aggregation(
+            last.q,
+            last.k,
+            last.v,
+            last.rel_h,
+            last.rel_w,
+            features.flatten(1).T,
+            valid=self.grid,
+            cos_factor=cos_factor,
+            keep_negative=keep_negative,
+            cap=cap,
+            scale=last.scale,
+        )
+        return tokens.T.unflatten(1, self.grid)
+
+
+@dataclass
+class SamEncoding:
+    """SAM's view of one photo.
+
+    Attributes:
+        tiles: parts of the photo side by side, row by row; usually one, the whole.
+        layout: ``(rows, columns)`` of tiles.
+        size: ``(H, W)`` of the photo.
+    """
+
+    tiles: list[SamTile]
+    layout: tuple[int, int]
+    size: tuple[int, int]
+
+    def aggregate(self, features: Tensor, cos_factor: float, cap: float, keep_negative: bool) -> Tensor:
+        """Trident's aggregation on SAM's own grid.
+
+        Args:
+            features: ``[d, h, w]`` on any grid that covers the photo; resized (bilinear) to SAM's.
+            cos_factor, cap, keep_negative: see :func:`ovseg.ops.guided_aggregation`.
+
+        Returns:
+            ``[d, rows, columns]``: the valid cells of all tiles together.
+        """
+        rows, columns = self.layout
+        gh = [tile.grid[0] for tile in self.tiles[::columns]]
+        gw = [tile.grid[1] for tile in self.tiles[:columns]]
+        features = F.interpolate(features[None], size=(sum(gh), sum(gw)), mode="bilinear", align_corners=False)[0]
+        parts = [p for row in features.split(gh, dim=1) for p in row.split(gw, dim=2)]
+        mixed = [tile.aggregate(p, cos_factor, cap, keep_negative) for tile, p in zip(self.tiles, parts, strict=True)]
+        return torch.cat([torch.cat(mixed[i * columns : (i + 1) * columns], dim=2) for i in range(rows)], dim=1)
+
+
+@BACKBONES.register_module()
+class SamBackbone(nn.Module):
+    """SAM's image encoder (segment_anything's own classes), run without a matrix of all pairs of cells.
+
+    Args:
+        weights: name in the weights catalogue: ``'sam/vit_b'``, ``'sam/vit_l'``, ``'sam/vit_h'``.
+        checkpoint: file to read instead of the catalogue's.
+        precision: ``'fp32'``, or ``'bf16'`` / ``'fp16'``: run the image encoder under autocast.
+        multiple_of: round the photo's sides up to a multiple of this first (Trident 16).
+        tiles: ``(rows, columns)`` of parts encoded one by one (Trident on Cityscapes: 1, 2).
+
+    Raises:
+        ValueError: for an unknown precision or tiles below 1.
+    """
+
+    supervision = "SAM: SA-1B masks (no classes)"
+
+    def __init__(
+        self,
+        weights: str = "sam/vit_b",
+        checkpoint: str | Path | None = None,
+        precision: str = "fp32",
+        multiple_of: int | None = None,
+        tiles: tuple[int, int] = (1, 1),
+    ) -> None:
+        super().__init__()
+        if precision not in ("fp32", "bf16", "fp16"):
+            raise ValueError(f"precision is {precision!r}; choose fp32, bf16 or fp16")
+        if min(tiles) < 1:
+            raise ValueError(f"tiles is {tiles}; give at least one row and one column")
+        loaded = load_sam(weights, checkpoint=checkpoint)
+        self.weights, self.sha256 = weights, loaded.sha256
+        self.sam: Sam = loaded.model.eval().requires_grad_(False)
+        self.precision, self.multiple_of, self.tiles = precision, multiple_of, tuple(tiles)
+
+    @torch.no_grad()
+    def forward(self, photo: Tensor) -> SamEncoding:
+        """Encode a photo.
+
+        Args:
+            photo: uint8 RGB ``[3, H, W]``.
+        """
+        height, width = photo.shape[1:]
+        rows, columns = self.tiles
+        ys = [round(i * height / rows) for i in range(rows + 1)]
+        xs = [round(i * width / columns) for i in range(columns + 1)]
+        boxes = [(ys[i], ys[i + 1], xs[j], xs[j + 1]) for i in range(rows) for j in range(columns)]
+        image = photo.permute(1, 2, 0).cpu().numpy()
+        tiles = [self._encode_tile(image[y0:y1, x0:x1], (y0, y1, x0, x1)) for y0, y1, x0, x1 in boxes]
+        return SamEncoding(tiles, self.tiles, (height, width))
+
+    def _encode_tile(self, image: np.ndarray, box: tuple[int, int, int, int]) -> SamTile:
+        if self.multiple_of:
+            h, w = (-(-n // self.multiple_of) * self.multiple_of for n in image.shape[:2])
+            if (h, w) != image.shape[:2]:
+                image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+        resized = ResizeLongestSide(self.sam.image_encoder.img_size).apply_image(np.ascontiguousarray(image))
+        pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.sam.device)
+        embedding, last = self.encode(self.sam.preprocess(pixels)[None])
+        return SamTile(box, image.shape[:2], resized.shape[:2], embedding, last, self.sam)
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, LastBlock]:
+        """The image encoder on one normalised, padded square ``[1, 3, side, side]``.
+
+        Returns:
+            ``[1, 256, side / 16, side / 16]`` embedding as segment_anything gives it, and the last block's attention.
+        """
+        encoder = self.sam.image_encoder
+        with self._autocast():
+            x = encoder.patch_embed(pixels)
+            if encoder.pos_embed is not None:
+                x = x + encoder.pos_embed
+            for block in encoder.blocks:
+                x, last = run_block(block, x)
+            embedding = encoder.neck(x.permute(0, 3, 1, 2))
+        heads = {name: getattr(last, name)[0].float() for name in ("q", "k", "v")}
+        return embedding.float(), LastBlock(**heads, rel_h=last.rel_h, rel_w=last.rel_w, scale=last.scale)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.sam.device.type, dtype=dtype)
+
+    def describe(self) -> dict[str, object]:
+        """What travels with a result."""
+        return {
+            "weights": self.weights,
+            "sha256": self.sha256,
+            "precision": self.precision,
+            "multiple_of": self.multiple_of,
+            "tiles": self.tiles,
+        }
+
+
+def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
+    """One block of SAM's image encoder on ``[B, h, w, d]``, with its attention taken apart."""
+    y, grid = block.norm1(x), x.shape[1:3]
+    if block.window_size:
+        y, padded = window_partition(y, block.window_size)
+    attn = block.attn
+    batch, h, w, _ = y.shape
+    q, k, v = attn.qkv(y).reshape(batch, h * w, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    rel_h, rel_w = relative_positions(attn.rel_pos_h, h), relative_positions(attn.rel_pos_w, w)
+    z = decomposed_attention(q, k, v, rel_h, rel_w, scale=attn.scale)
+    z = attn.proj(z.transpose(1, 2).reshape(batch, h, w, -1))
+    if block.window_size:
+        z = window_unpartition(z, block.window_size, padded, tuple(grid))
+    x = x + z
+    return x + block.mlp(block.norm2(x)), LastBlock(q, k, v, rel_h, rel_w, attn.scale)

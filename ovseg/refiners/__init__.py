@@ -1,0 +1,9 @@
+"""Refiners: scores -> better scores, or labels -> better labels; registered in `ovseg.registry.REFINERS`."""
+
+from ovseg.refiners.closing import LabelClosing
+from ovseg.refiners.cluster_vote import ClusterVote
+from ovseg.refiners.pamr import PAMR
+from ovseg.refiners.region_vote import RegionVote
+from ovseg.refiners.sam_prompt import SamPromptRefiner
+
+__all__ = ["PAMR", "ClusterVote", "LabelClosing", "RegionVote", "SamPromptRefiner"]

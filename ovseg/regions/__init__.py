@@ -1,0 +1,35 @@
+"""Regions: which pixels belong together, from masks, superpixels or any function."""
+
+from ovseg.regions.base import CallableRegions, RegionSource
+from ovseg.regions.cache import CachedRegions
+from ovseg.regions.encoders import (
+    AlphaChannel,
+    BlurReverse,
+    FovealAttention,
+    MaskedCrop,
+    MaskPooling,
+    RedCircle,
+    RegionCrop,
+)
+from ovseg.regions.loading import LoadRegions
+from ovseg.regions.sam import SamMasks
+from ovseg.regions.slic import SlicRegions
+from ovseg.regions.transformers import PanopticMasks, Sam2Masks
+
+__all__ = [
+    "AlphaChannel",
+    "BlurReverse",
+    "CachedRegions",
+    "CallableRegions",
+    "FovealAttention",
+    "LoadRegions",
+    "MaskPooling",
+    "MaskedCrop",
+    "PanopticMasks",
+    "RedCircle",
+    "RegionCrop",
+    "RegionSource",
+    "Sam2Masks",
+    "SamMasks",
+    "SlicRegions",
+]

@@ -1,0 +1,127 @@
+"""Masks on disk: made once per photo and settings, shared by runs and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from ovseg.regions.base import RegionSource
+from ovseg.registry import REGIONS
+
+VERSION = 1
+"""Part of every key: raise it when a change to a source changes its masks."""
+
+
+def default_cache_dir() -> Path:
+    """``$OVSEG_CACHE/masks``, or ``~/.cache/ovseg/masks`` where the variable is not set."""
+    return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / "masks"
+
+
+@REGIONS.register_module()
+class CachedRegions(RegionSource):
+    """Another source with its masks kept on disk (COCO's run-length code).
+
+    The key is the photo's pixels together with the source's settings as the config has them (weights by name and
+    checkpoint): a renamed photo is found again, a changed setting is not mistaken. The painting order is applied
+    afterwards and is not part of the key. Files are written aside and renamed, so that processes may share the
+    folder. A damaged file counts as absent; an unwritable folder costs one warning. The source is built when the first
+    photo is missing, so that a filled cache needs no SAM.
+
+    Args:
+        source: config of a registered region source.
+        folder: where the files go; ``None``: :func:`default_cache_dir`.
+        order: painting order where masks overlap.
+
+    Raises:
+        KeyError: for a source that is not registered.
+    """
+
+    def __init__(self, source: dict, folder: str | Path | None = None, order: str = "ascending") -> None:
+        super().__init__(order)
+        self.config = dict(source)
+        kind = REGIONS.get(self.config["type"])
+        if kind is None:
+            raise KeyError(
+                f"no region source {self.config['type']!r}; there are {', '.join(sorted(REGIONS.module_dict))}"
+            )
+        self.supervision = kind.supervision
+        self.folder = Path(folder) if folder is not None else default_cache_dir()
+        self._source: RegionSource | None = None
+        self._writable = True
+
+    @property
+    def source(self) -> RegionSource:
+        """The source itself, built at first use."""
+        if self._source is None:
+            self._source = REGIONS.build(dict(self.config)).eval()
+        return self._source
+
+    def path_of(self, image: np.ndarray) -> Path:
+        """File of a uint8 RGB photo ``[H, W, 3]``."""
+        settings = {k: v for k, v in self.config.items() if k not in ("order", "points_per_batch")}
+        context = json.dumps([VERSION, settings, list(image.shape)], sort_keys=True, default=str)
+        key = hashlib.sha256(context.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+        return self.folder / key[:2] / f"{key[2:]}.rle"
+
+    def forward(self, photo: Tensor) -> Tensor:
+        if self._source is not None:
+            self._source.to(photo.device)
+        return super().forward(photo)
+
+    def masks(self, image: np.ndarray) -> list[np.ndarray]:
+        path = self.path_of(image)
+        found = read_masks(path, image.shape[:2])
+        if found is None:
+            found = self.source.masks(image)
+            self._write(path, found)
+        return found
+
+    def _write(self, path: Path, masks: list[np.ndarray]) -> None:
+        if not self._writable:
+            return
+        try:
+            write_masks(path, masks)
+        except OSError as error:
+            self._writable = False
+            warnings.warn(f"masks are not cached: cannot write {path}: {error}", stacklevel=3)
+
+    def describe(self) -> dict[str, object]:
+        return {**self.config, "order": self.order}
+
+
+def write_masks(path: Path, masks: list[np.ndarray]) -> None:
+    """Write bool masks ``[H, W]`` as compressed run-length code, all or nothing.
+
+    Raises:
+        OSError: where the file cannot be written.
+    """
+    codes = [coco_mask.encode(np.asfortranarray(m, dtype=np.uint8)) for m in masks]
+    data = [{"size": [int(n) for n in c["size"]], "counts": c["counts"].decode("ascii")} for c in codes]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(zlib.compress(json.dumps(data).encode()))
+        os.replace(part, path)
+    except OSError:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def read_masks(path: Path, size: tuple[int, int]) -> list[np.ndarray] | None:
+    """The masks of a file, or ``None`` where it is absent, damaged or of another size."""
+    try:
+        codes = json.loads(zlib.decompress(path.read_bytes()))
+        masks = [coco_mask.decode({"size": c["size"], "counts": c["counts"].encode("ascii")}) for c in codes]
+    except (OSError, ValueError, KeyError, TypeError, zlib.error):
+        return None
+    return [m.astype(bool) for m in masks] if all(m.shape == tuple(size) for m in masks) else None

@@ -1,0 +1,88 @@
+"""SAM's automatic masks: a grid of points, decoded in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+
+from ovseg.backbones.sam import SamBackbone
+from ovseg.regions.base import RegionSource
+from ovseg.registry import REGIONS
+
+
+@REGIONS.register_module()
+class SamMasks(RegionSource):
+    """Automatic masks of SAM, with segment_anything's own generator and ovseg's image encoder.
+
+    Args:
+        weights, checkpoint, precision: see :class:`ovseg.backbones.sam.SamBackbone`.
+        points_per_side: points of the grid along a side.
+        points_per_batch: prompts decoded at once; does not change the masks.
+        iou_threshold: least predicted IoU.
+        stability_threshold: least IoU of the mask at two cut-offs.
+        nms_threshold: box IoU above which the worse of two masks goes.
+        crop_layers: also look at crops of the photo, ``2^i`` a side in layer i.
+        min_area: fill holes and drop islands below this many pixels; 0: off.
+        order: painting order where masks overlap: CorrCLIP paints small masks first.
+    """
+
+    supervision = SamBackbone.supervision
+
+    def __init__(
+        self,
+        weights: str = "sam/vit_b",
+        checkpoint: str | Path | None = None,
+        precision: str = "fp32",
+        points_per_side: int = 32,
+        points_per_batch: int = 64,
+        iou_threshold: float = 0.88,
+        stability_threshold: float = 0.95,
+        nms_threshold: float = 0.7,
+        crop_layers: int = 0,
+        min_area: int = 0,
+        order: str = "ascending",
+    ) -> None:
+        super().__init__(order)
+        self.backbone = SamBackbone(weights, checkpoint, precision)
+        self.settings = dict(
+            points_per_side=points_per_side,
+            pred_iou_thresh=iou_threshold,
+            stability_score_thresh=stability_threshold,
+            box_nms_thresh=nms_threshold,
+            crop_n_layers=crop_layers,
+            min_mask_region_area=min_area,
+        )
+        self.points_per_batch = points_per_batch
+
+    def records(self, image: np.ndarray) -> list[dict]:
+        """segment_anything's records: segmentation, area, bbox, predicted_iou, stability_score ..."""
+        generator = SamAutomaticMaskGenerator(
+            self.backbone.sam, points_per_batch=self.points_per_batch, **self.settings
+        )
+        generator.predictor = _Predictor(self.backbone)
+        return generator.generate(image)
+
+    def masks(self, image: np.ndarray) -> list[np.ndarray]:
+        return [record["segmentation"] for record in self.records(image)]
+
+    def describe(self) -> dict[str, object]:
+        return {**super().describe(), **self.backbone.describe(), **self.settings}
+
+
+class _Predictor(SamPredictor):
+    """segment_anything's predictor on ovseg's encoder, which never stores all pairs of cells."""
+
+    def __init__(self, backbone: SamBackbone) -> None:
+        super().__init__(backbone.sam)
+        self.backbone = backbone
+
+    @torch.no_grad()
+    def set_torch_image(self, transformed_image: torch.Tensor, original_image_size: tuple[int, ...]) -> None:
+        self.reset_image()
+        self.original_size = original_image_size
+        self.input_size = tuple(transformed_image.shape[-2:])
+        self.features = self.backbone.encode(self.model.preprocess(transformed_image))[0]
+        self.is_image_set = True

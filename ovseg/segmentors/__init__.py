@@ -1,0 +1,7 @@
+"""Segmentors: models that turn photos and words into labels."""
+
+from ovseg.segmentors.dinoiser_training import DinoiserTrainer
+from ovseg.segmentors.open_vocab import OpenVocabSegmentor
+from ovseg.segmentors.sam_clip import SamClipSegmentor
+
+__all__ = ["DinoiserTrainer", "OpenVocabSegmentor", "SamClipSegmentor"]

@@ -1,0 +1,274 @@
+"""Runs ovseg on a golden's image and measures how far each recorded array is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from ovseg.engine import set_short_side
+from ovseg.registry import MODELS, TRANSFORMS
+from ovseg.stitch import RefinedScoreMap, ScoreMap
+from ovseg.text import Vocabulary
+from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
+from tests.standins import standin_dir
+
+QUERY_BAR = 1e-4
+"""Largest difference of a text embedding's entries."""
+RANGE_BAR = 1e-3
+"""Largest difference of logits, as a share of their range."""
+LABEL_BAR = 0.999
+"""Least share of equal labels."""
+PROBABILITY_TOLERANCE = 5e-3
+"""A recorded probability counts as equal within this (they are stored as float16, and thresholds cut some to zero)."""
+SAMPLED = {"logits": (8, 16), "win0": (8, 16), "probs": (2, 4), "argmax_nothresh": (2, 4)}
+"""First pixel and step of the arrays that were recorded at every n-th pixel only."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison.
+
+    Attributes:
+        key: the golden's array.
+        kind: ``'difference'`` (largest absolute), ``'of range'`` (that, as a share of the golden's range) or
+            ``'agreement'`` (share of equal entries).
+        value: the figure.
+        bar: what it may be at most (differences) or at least (agreement).
+        note: what must be said with it.
+    """
+
+    key: str
+    kind: str
+    value: float
+    bar: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.value >= self.bar if self.kind == "agreement" else self.value <= self.bar
+
+    def __str__(self) -> str:
+        shown = f"{self.value:.4%}" if self.kind == "agreement" else f"{self.value:.2e}"
+        return f"{self.key} {self.kind} {shown} (bar {self.bar:g}){' ' + self.note if self.note else ''}"
+
+
+@lru_cache(maxsize=64)
+def measure(golden: Golden, first_window_only: bool = False, precision: str = "fp32") -> dict[str, Figure]:
+    """All comparisons that a golden allows, by its arrays' names.
+
+    Args:
+        golden: the golden.
+        first_window_only: compute one window and compare ``win0`` (and the text) only.
+        precision: of the backbone, ``'fp32'`` or ``'bf16'``.
+    """
+    run = Run(golden, CASES[golden.name], precision)
+    figures = {f.key: f for f in run.text_figures()}
+    outputs = run.first_window() if first_window_only else run.outputs()
+    for key, recorded in golden.arrays.items():
+        if key in outputs and key not in CASES[golden.name].not_compared:
+            ours = sampled(key, outputs[key], recorded)
+            figures[key] = compare(key, recorded, ours)
+            if CASES[golden.name].hard_cut and figures[key].kind == "of range" and not figures[key].passed:
+                figures[key] = but_for_single_pixels(figures[key], recorded, ours)
+    if CASES[golden.name].first_window_repeated and not first_window_only:
+        for key, array in run.outputs(repeat_first=True).items():
+            if key in ("probs", "argmax") and not figures[key].passed:
+                again = compare(key, golden.arrays[key], sampled(key, array, golden.arrays[key]))
+                note = f"with the first window's result in every window; each window its own: {figures[key].value:.4%}"
+                figures[key] = Figure(again.key, again.kind, again.value, again.bar, note)
+    return figures
+
+
+def sampled(key: str, array: np.ndarray, recorded: np.ndarray) -> np.ndarray:
+    """``array`` at the pixels that were recorded."""
+    if array.shape == recorded.shape or key not in SAMPLED:
+        return array
+    first, step = SAMPLED[key]
+    return array[..., first::step, first::step]
+
+
+def compare(key: str, recorded: np.ndarray, ours: np.ndarray) -> Figure:
+    """The figure for one array.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if recorded.shape != ours.shape:
+        raise ValueError(f"{key}: the golden has shape {recorded.shape}, ovseg {ours.shape}")
+    if key.startswith("argmax"):
+        return Figure(key, "agreement", float((recorded == ours).mean()), LABEL_BAR)
+    recorded, ours = recorded.astype(np.float64), ours.astype(np.float64)
+    difference = np.abs(recorded - ours)
+    if key == "probs":
+        return Figure(key, "agreement", float((difference <= PROBABILITY_TOLERANCE).mean()), LABEL_BAR)
+    if key.startswith("query"):
+        return Figure(key, "difference", float(difference.max()), QUERY_BAR)
+    return Figure(key, "of range", float(difference.max() / (np.ptp(recorded) + 1e-12)), RANGE_BAR)
+
+
+def but_for_single_pixels(figure: Figure, recorded: np.ndarray, ours: np.ndarray) -> Figure:
+    """The figure without the worst 1 % of the pixels (arrays ``[Q, h, w]``), with the largest of all as a note."""
+    worst = np.abs(recorded.astype(np.float64) - ours).max(0) / np.ptp(recorded)
+    note = f"without the worst 1 % of the pixels, where rounding decides at a cut; with them {figure.value:.1e}"
+    return Figure(figure.key, figure.kind, float(np.quantile(worst, 0.99)), figure.bar, note)
+
+
+class Run:
+    """One model on one golden's image, with what happens inside kept."""
+
+    def __init__(self, golden: Golden, case: Case, precision: str = "fp32") -> None:
+        init_default_scope("ovseg")
+        self.golden, self.case = golden, case
+        config = load_config(case, precision)
+        set_short_side(config)
+        vocabulary = Vocabulary.from_config(config.model.pop("vocabulary"))
+        config.model.text_cache = str(standin_dir() / "text")
+        if case.text_given:
+            config.model.auxiliary_text = None
+        self.model = MODELS.build(dict(config.model, vocabulary=None)).eval()
+        self.order = query_order(vocabulary.queries, golden.words)
+        if case.text_given:
+            embeddings = torch.empty(len(self.order), golden.text["query"].shape[1])
+            embeddings[self.order] = torch.from_numpy(golden.text["query"])
+            self.model.set_vocabulary(vocabulary, embeddings)
+        else:
+            self.model.set_vocabulary(vocabulary)
+        self.data = self._data(config)
+
+    def _data(self, config) -> dict:
+        """The collated batch that the config's own data pipeline gives for the photo."""
+        steps = [s for s in config.test_dataloader.dataset.pipeline if s["type"] not in DROP_PIPELINE_STEPS]
+        item = Compose([TRANSFORMS.build(step) for step in steps])(dict(img_path=str(self.golden.photo)))
+        if self.case.masks:
+            item["regions"] = torch.from_numpy(self.golden.regions(self.case.masks))
+        return {key: [value] for key, value in item.items()}
+
+    # ------------------------------------------------------------------ what the golden is compared with
+    def text_figures(self) -> list[Figure]:
+        """The text embeddings, unless they are an input."""
+        recorded = self.golden.text["query"]
+        if self.case.text_given:
+            return []
+        return [compare("query", recorded, self.model.text[self.order].numpy())]
+
+    @torch.no_grad()
+    def first_window(self) -> dict[str, np.ndarray]:
+        """``win0`` alone."""
+        photo = self._photo()
+        model = self.model
+        layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
+        windows = model.windows.cut(photo.image, layout, model.backbone.mean, model.backbone.std)[:1]
+        return {"win0": self._window(model.stitch.compute(model, windows, None, None)[0], layout)}
+
+    @torch.no_grad()
+    def outputs(self, repeat_first: bool = False) -> dict[str, np.ndarray]:
+        """Everything that some golden holds, from one ``test_step``.
+
+        Args:
+            repeat_first: put the first window's result into every window; needs a run without before.
+        """
+        model, kept = self.model, {}
+        compute, score = model.stitch.compute, model.score
+
+        def keep_parts(*args) -> Tensor:
+            if repeat_first:
+                return self.first_part.expand(len(args[1]), *self.first_part.shape)
+            parts = compute(*args)
+            kept.setdefault("parts", parts)
+            return parts
+
+        def keep_scores(photos) -> list:
+            kept["photo"] = photos[0]
+            kept["scores"] = _without_repetition(score(photos)[0])
+            return [kept["scores"]]
+
+        model.stitch.compute, model.score = keep_parts, keep_scores
+        try:
+            sample = model.test_step(self.data)[0]
+        finally:
+            del model.stitch.compute, model.score
+        if not repeat_first:
+            self.first_part = kept["parts"][0]
+        return self._arrays(kept["photo"], kept["scores"], sample.pred_sem_seg.data[0])
+
+    def _arrays(self, photo, scores, labels: Tensor) -> dict[str, np.ndarray]:
+        model = self.model
+        layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
+        classes, head = len(model.vocabulary), model.head
+        ours_of = self._class_order()
+        probabilities = head.probabilities(scores, model.query_to_class, classes)[ours_of]
+        if self.case.renormalised:
+            probabilities = probabilities / probabilities.sum(0)
+        recorded = self.golden.arrays.get("probs")
+        if recorded is not None and len(recorded) == len(probabilities) - 1:
+            probabilities = probabilities[1:]  # CLIPer has no map for its background, class 0
+        plain = head.labels_and_confidence(scores, model.query_to_class, classes, threshold=False)[0]
+        golden_of = np.argsort(ours_of)
+        out = dict(
+            probs=probabilities.numpy(), argmax=golden_of[labels.numpy()], argmax_nothresh=golden_of[plain.numpy()]
+        )
+        part = self.first_part
+        if photo.affinity is not None:
+            scale = float(model.backbone.clip.logit_scale.exp())
+            out["grid_logits"] = (part[: len(self.order)][self.order] * scale).numpy()
+            out["cluster_attn"] = photo.affinity.flatten(1).numpy()
+        elif len(part) < len(self.order):  # foreground queries only, in ascending order: the golden's, too
+            out["grid"] = part.numpy()
+            out["score"] = scores.cells.amax((1, 2)).numpy()
+        else:
+            out["logits"] = scores.block()[self.order].numpy()
+            if len(part) == len(self.order):
+                out["win0"] = self._window(part, layout)
+        return out
+
+    def _window(self, part: Tensor, layout) -> np.ndarray:
+        """A window's scores in the golden's order: on its grid, or upsampled to the window without its padding."""
+        part = part[self.order]
+        if self.case.window_grid:
+            return part.numpy()
+        (h, w), (top, left) = layout.window, layout.offset
+        full = F.interpolate(part[None], size=layout.padded, mode="bilinear", align_corners=False)[0]
+        return full[:, top : top + h, left : left + w].numpy()
+
+    def _photo(self):
+        sample = self.data["data_samples"][0]
+        extras = [self.data.get(key, [None])[0] for key in ("original", "regions")]
+        return self.model.prepare(self.data["inputs"][0], tuple(sample.ori_shape[:2]), *extras)
+
+    def _class_order(self) -> np.ndarray:
+        """Our class of each of the golden's classes: the official code may count the background last."""
+        ours = self.model.query_to_class[self.order].numpy()
+        order = np.zeros(len(self.model.vocabulary), np.int64)
+        order[self.golden.text["idx"]] = ours
+        return order
+
+
+def query_order(ours: tuple[str, ...], words: list[str]) -> list[int]:
+    """Our index of each of the golden's words; a word that occurs twice is matched in order.
+
+    Raises:
+        ValueError: if the two are not the same words.
+    """
+    places: dict[str, list[int]] = {}
+    for index, query in enumerate(ours):
+        places.setdefault(query, []).append(index)
+    if sorted(ours) != sorted(words):
+        raise ValueError(f"the config's words are not the golden's: {sorted(set(ours) ^ set(words))}")
+    return [places[word].pop(0) for word in words]
+
+
+def _without_repetition(scores):
+    """Refined maps are computed when they are asked for; here they are asked for three times, so they are kept."""
+    if not isinstance(scores, RefinedScoreMap):
+        return scores
+    full = scores.block()
+    eye: Callable[[int], Tensor] = torch.eye
+    return ScoreMap(full, eye(full.shape[1]), eye(full.shape[2]))

@@ -1,0 +1,152 @@
+"""Region sources, maps and the mask cache."""
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ovseg.regions import CachedRegions, CallableRegions, LoadRegions, Sam2Masks, SamMasks, SlicRegions
+from ovseg.regions.cache import read_masks, write_masks
+from ovseg.regions.maps import paint_masks, resize_regions
+from ovseg.regions.slic import connect
+from ovseg.registry import REGIONS
+from tests.small_guides import use_small_guides
+
+RNG = np.random.default_rng(0)
+
+
+def photo(height=40, width=60):
+    """Left half dark, right half bright, with noise."""
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:, width // 2 :] = 200
+    return image + RNG.integers(0, 10, image.shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (13, 9), (40, 60), (91, 64)])
+def test_resizing_ids_is_pytorchs_nearest(size):
+    ids = torch.randint(0, 2**24, (40, 60))
+    want = F.interpolate(ids[None, None].double(), size=size, mode="nearest")[0, 0].long()
+    assert torch.equal(resize_regions(ids, size), want)
+
+
+def test_painting_order():
+    small, large = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    small[0, 0] = large[:2, :2] = True
+    assert paint_masks([large, small], (4, 4))[0, 0] == 2  # the larger one covers the smaller
+    assert (paint_masks([large, small], (4, 4)) == 2).sum() == 4
+    ids = paint_masks([small, large], (4, 4), "descending")
+    assert (ids == 1).sum() == 3 and (ids == 2).sum() == 1 and (ids == 0).sum() == 12
+    with pytest.raises(ValueError, match="order is 'up'"):
+        paint_masks([], (4, 4), "up")
+
+
+def test_slic_follows_the_edge_and_is_connected():
+    image = photo()
+    ids = SlicRegions(segments=12)(torch.from_numpy(image).permute(2, 0, 1))
+    assert ids.shape == (40, 60) and ids.dtype == torch.int32 and ids.min() == 1 and 6 <= len(ids.unique()) <= 20
+    for i in ids.unique():
+        columns = (ids == i).any(0).nonzero()[:, 0]
+        assert columns.max() < 31 or columns.min() >= 29  # no superpixel over the edge in the middle
+    assert connect(ids.numpy(), 1).max() + 1 == len(ids.unique())  # every id is one piece
+
+
+def test_small_pieces_join_their_neighbour():
+    labels = np.zeros((6, 6), int)
+    labels[2, 2] = 1
+    labels[:, 5] = 2
+    out = connect(labels, least=3)
+    assert out[2, 2] == out[0, 0] != out[0, 5]
+
+
+def test_callable_regions_take_ids_and_masks_and_names():
+    image = torch.from_numpy(photo()).permute(2, 0, 1)
+    by_ids = CallableRegions(lambda im: (im[..., 0] > 100).astype(int))(image)
+    by_masks = CallableRegions(lambda im: [im[..., 0] > 100])(image)
+    assert torch.equal(by_ids, by_masks) and by_ids.unique().tolist() == [0, 1]
+    assert CallableRegions("tests.regions.test_regions:halves")(image).max() == 2
+    with pytest.raises(ValueError, match="package.module:function"):
+        CallableRegions("nothing")
+    with pytest.raises(ValueError, match="mask of shape"):
+        CallableRegions(lambda im: [np.ones((2, 2), bool)])(image)
+
+
+def halves(image):
+    return [image[..., 0] > 100, image[..., 0] <= 100]
+
+
+def test_cache_finds_the_same_pixels_again_and_keeps_settings_apart(tmp_path):
+    image = photo()
+    cached = CachedRegions(dict(type="SlicRegions", segments=8), tmp_path)
+    first = cached.masks(image)
+    files = list(tmp_path.rglob("*.rle"))
+    assert len(files) == 1 and not list(tmp_path.rglob("*.part"))
+    again = CachedRegions(dict(type="SlicRegions", segments=8), tmp_path)
+    for a, b in zip(first, again.masks(image.copy()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert again._source is None  # nothing was built: the file was enough
+    assert CachedRegions(dict(type="SlicRegions", segments=9), tmp_path).path_of(image) != files[0]
+    assert again.path_of(photo()) != files[0]
+    files[0].write_bytes(b"damaged")
+    np.testing.assert_array_equal(again.masks(image)[0], first[0])
+    assert read_masks(files[0], (40, 60)) is not None  # written again
+    with pytest.raises(KeyError, match="no region source 'Magic'"):
+        CachedRegions(dict(type="Magic"))
+
+
+def test_unwritable_cache_warns_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    cached = CachedRegions(dict(type="SlicRegions", segments=4), tmp_path / "file")
+    with pytest.warns(UserWarning, match="masks are not cached"):
+        masks = cached.masks(photo())
+    assert len(masks) and cached.supervision == "regions: no training"
+
+
+def test_masks_survive_the_disk(tmp_path):
+    masks = [RNG.random((7, 5)) > 0.5 for _ in range(3)]
+    write_masks(tmp_path / "a" / "m.rle", masks)
+    np.testing.assert_array_equal(read_masks(tmp_path / "a" / "m.rle", (7, 5)), masks)
+    assert read_masks(tmp_path / "a" / "m.rle", (5, 7)) is None and read_masks(tmp_path / "none", (7, 5)) is None
+
+
+def test_sam_masks_are_segment_anythings_whatever_the_prompt_batch(monkeypatch):
+    use_small_guides(monkeypatch)
+    settings = dict(points_per_side=4, iou_threshold=0.0, stability_threshold=0.0)
+    one, many = SamMasks("sam/vit_b", points_per_batch=3, **settings), SamMasks("sam/vit_b", **settings)
+    image = photo()
+    a, b = one.records(image), many.records(image)
+    assert len(a) == len(b) > 0
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x["segmentation"], y["segmentation"])
+    from segment_anything import SamAutomaticMaskGenerator
+
+    theirs = SamAutomaticMaskGenerator(many.backbone.sam, **many.settings).generate(image)
+    assert [t["area"] for t in theirs] == [m.sum() for m in many.masks(image)]
+    assert "SA-1B" in many.supervision
+
+
+def test_transformers_sources_say_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "transformers":
+            raise ImportError("absent")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'ovseg\[sam\]'"):
+        Sam2Masks()
+    with pytest.raises(ImportError, match="PanopticMasks needs the package transformers"):
+        REGIONS.build(dict(type="PanopticMasks"))
+
+
+def test_region_maps_from_files(tmp_path):
+    ids = RNG.integers(0, 5, (4, 6)).astype(np.int32)
+    np.savez(tmp_path / "cat.npz", instance_mask=ids)
+    out = LoadRegions(tmp_path).transform(dict(img_path="x/cat.jpg", ori_shape=(4, 6)))
+    np.testing.assert_array_equal(out["regions"], ids)
+    with pytest.raises(ValueError, match="its photo"):
+        LoadRegions(tmp_path).transform(dict(img_path="x/cat.jpg", ori_shape=(6, 4)))
+    with pytest.raises(FileNotFoundError, match="dog.npz or dog.png"):
+        LoadRegions(tmp_path).transform(dict(img_path="x/dog.jpg", ori_shape=(6, 4)))

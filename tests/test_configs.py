@@ -1,0 +1,60 @@
+"""Every config file parses, names registered parts, and builds a model whose classes are the data set's."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from ovseg.registry import MODELS
+from ovseg.weights import LoadedClip, get_card
+from tests.small_guides import use_small_guides
+from tests.small_models import small_clip
+
+ROOT = Path(__file__).parent.parent / "configs"
+CONFIGS = sorted(p for p in ROOT.rglob("*.py") if "_base_" not in p.parts)
+EVALUATIONS = [p for p in CONFIGS if "pretrain" not in p.stem and "train" not in p.stem]
+
+
+@pytest.fixture
+def small_weights(monkeypatch):
+    """The catalogue's names resolve to a small random CLIP: building must not need gigabytes."""
+    import open_clip
+
+    def load(name, checkpoint=None):
+        get_card(name)  # unknown names must still fail
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        clip = small_clip(layers=12)
+        return LoadedClip(
+            model=clip, tokenizer=open_clip.tokenize, mean=mean, std=std, card=get_card(name), sha256="0" * 64
+        )
+
+    monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+    use_small_guides(monkeypatch)
+
+
+def ids(paths):
+    return [str(p.relative_to(ROOT)) for p in paths]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=ids(CONFIGS))
+def test_config_parses_and_has_a_comment_that_says_what_it_is(path):
+    config = Config.fromfile(path)
+    assert "model" in config
+    assert path.read_text().startswith("#"), "say in the first line what the config is for"
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=ids(EVALUATIONS))
+def test_evaluation_config_builds(path, small_weights):
+    config = Config.fromfile(path)
+    config.model.templates = "plain"  # the words matter here, not the 80 templates
+    config.model.text_cache = False
+    model = MODELS.build(config.model)
+    assert len(model.vocabulary) == config.num_classes
+    assert repr(model.describe())
+
+
+def test_all_ten_benchmarks_have_a_config_for_each_first_method():
+    benchmarks = "voc21 voc20 context60 context59 coco_object coco_stuff ade20k cityscapes ade847 pc459".split()
+    for method in ("clip", "maskclip", "sclip", "clearclip", "naclip"):
+        for benchmark in benchmarks:
+            assert (ROOT / method / f"{method}_vitb16_{benchmark}.py").is_file(), (method, benchmark)
