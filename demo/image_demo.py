@@ -71,8 +71,10 @@ def main() -> int:
     args = parse_args()
     console = Console(stderr=True)
     from ovseg import Segmenter
+    from ovseg.engine.memory import keep_freed_memory
     from ovseg.weights import WeightsError
 
+    keep_freed_memory()
     try:
         images, classes = find_images(args.image), read_classes(args.classes)
         model = Segmenter(

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg.ops import bilinear_matrix
 from ovseg.registry import STITCHES
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
 
 TILE = (64, 512)
 """Rows and columns of a tile of the output: small enough that 1,000 queries fit in about 130 MB."""
-
-
-@lru_cache(maxsize=256)
-def interpolation_matrix(n_in: int, n_out: int) -> Tensor:
-    """Bilinear interpolation along one axis as a matrix, float32 ``[n_out, n_in]`` (``align_corners=False``)."""
-    eye = torch.eye(n_in)[None]
-    return F.interpolate(eye, size=n_out, mode="linear", align_corners=False)[0].T.contiguous()
 
 
 def window_starts(size: int, crop: int, stride: int) -> list[int]:
@@ -91,14 +85,14 @@ class WindowLayout:
 def _axis_matrix(
     length: int, starts: tuple[int, ...], window: int, padded: int, offset: int, cells: int, size: int
 ) -> Tensor:
-    up = interpolation_matrix(cells, padded)[offset : offset + window]
+    up = bilinear_matrix(cells, padded)[offset : offset + window]
     placed = torch.zeros(length, len(starts) * cells)
     visits = torch.zeros(length)
     for i, start in enumerate(starts):
         placed[start : start + window, i * cells : (i + 1) * cells] = up
         visits[start : start + window] += 1
     placed /= visits[:, None]
-    return placed if size == length else interpolation_matrix(length, size) @ placed
+    return placed if size == length else bilinear_matrix(length, size) @ placed
 
 
 class SlidingWindows:
@@ -238,9 +232,7 @@ class ScoreMap:
     @classmethod
     def from_grid(cls, scores: Tensor, size: tuple[int, int]) -> ScoreMap:
         """From one grid ``[Q, h, w]`` that covers the whole photo: a plain bilinear upsampling to ``size``."""
-        rows, columns = (
-            interpolation_matrix(n, m).to(scores.device) for n, m in zip(scores.shape[1:], size, strict=True)
-        )
+        rows, columns = (bilinear_matrix(n, m).to(scores.device) for n, m in zip(scores.shape[1:], size, strict=True))
         return cls(scores, rows, columns)
 
     @property

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.attention.base import LastBlockAttention
+from ovseg.ops import self_self_attention
 from ovseg.registry import ATTENTIONS
 from ovseg.structures import AttentionContext
 
@@ -46,17 +43,17 @@ class SelfSelfAttention(LastBlockAttention):
         super().__init__(residual, ffn)
         if not terms or any(t not in TERMS for t in terms):
             raise ValueError(f"terms is {terms!r}; give one or more of {', '.join(TERMS)}")
-        self.terms, self.average = tuple(terms), average
-
-    def bias(self, context: AttentionContext) -> Tensor | None:
-        """Added to the scaled scores before the softmax; ``[P + N, P + N]`` or ``None``."""
-        return None
+        self.terms, self.average, self.std = tuple(terms), average, 0.0
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
-        bias, scale = self.bias(context), context.tower.blocks[-1].scale
-        tokens = {"q": q, "k": k, "v": v}
-        mixed = sum(
-            F.scaled_dot_product_attention(tokens[t], tokens[t], v, attn_mask=bias, scale=scale) for t in self.terms
+        mixed = self_self_attention(
+            q,
+            k,
+            v,
+            terms=[2 * t for t in self.terms],
+            scale=context.tower.blocks[-1].scale,
+            neighbour_std=self.std,
+            grid=context.grid,
         )
         return mixed / len(self.terms) if self.average else mixed
 
@@ -89,21 +86,5 @@ class NeighbourAttention(SelfSelfAttention):
             raise ValueError(f"std is {std}; the neighbourhood needs a positive standard deviation in patches")
         self.std = float(std)
 
-    def bias(self, context: AttentionContext) -> Tensor:
-        bias = gaussian_neighbourhood(context.grid, self.std, context.num_prefix)
-        return bias.to(context.x)
-
     def extra_repr(self) -> str:
         return f"std={self.std}, {super().extra_repr()}"
-
-
-@lru_cache(maxsize=16)
-def gaussian_neighbourhood(grid: tuple[int, int], std: float, num_prefix: int = 1) -> Tensor:
-    """exp(-distance^2 / (2 std^2)) between patches, float32 ``[P + N, P + N]``; prefix rows and columns are zero.
-
-    Not normalised: the weight of a patch for itself is 1 (NACLIP, section 3.2).
-    """
-    rows, columns = (torch.arange(n, dtype=torch.float32) for n in grid)
-    g_rows = torch.exp(-((rows[:, None] - rows) ** 2) / (2 * std**2))
-    g_columns = torch.exp(-((columns[:, None] - columns) ** 2) / (2 * std**2))
-    return F.pad(torch.kron(g_rows, g_columns), (num_prefix, 0, num_prefix, 0))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg.attention.base import LastBlockAttention
@@ -16,6 +17,7 @@ from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.weights import load_clip
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+COMPILE_MODES = (None, "default", "reduce-overhead", "max-autotune")
 
 
 @BACKBONES.register_module()
@@ -29,9 +31,12 @@ class ClipBackbone(nn.Module):
             (see :meth:`ovseg.backbones.towers.VisionTower.positions`).
         precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run all blocks but the last under autocast. The last block, the
             projection and everything after stay in fp32: they are a twelfth of the work and decide the labels.
+        compile: mode for :func:`torch.compile` of all blocks but the last (``'default'``; ``'reduce-overhead'`` replays
+            CUDA graphs); ``None``: not compiled. Batches are filled up to a power of two, so that there are few shapes
+            to compile for. Pays off on a GPU; on a CPU packed weights are as fast without the wait.
 
     Raises:
-        ValueError: unknown ``precision`` or ``pos_embed``.
+        ValueError: unknown ``precision``, ``pos_embed`` or ``compile``.
     """
 
     def __init__(
@@ -40,8 +45,11 @@ class ClipBackbone(nn.Module):
         checkpoint: str | Path | None = None,
         pos_embed: str = "size",
         precision: str = "fp32",
+        compile: str | None = None,
     ) -> None:
         super().__init__()
+        if compile not in COMPILE_MODES:
+            raise ValueError(f"compile is {compile!r}; choose one of {COMPILE_MODES}")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
         if pos_embed not in POS_EMBED_MODES:
@@ -52,6 +60,8 @@ class ClipBackbone(nn.Module):
         self.tokenizer = loaded.tokenizer
         self.pos_embed, self.precision = pos_embed, precision
         self.tower = build_tower(self.clip.visual)
+        self.compile_mode = compile
+        self._encode = self._run if compile is None else torch.compile(self._run, mode=compile, dynamic=False)
         # 0..255 scale, as the official pipelines normalise
         self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
@@ -90,10 +100,13 @@ class ClipBackbone(nn.Module):
         Returns:
             what ``attention`` gives: tokens ``[B, P + N, d]`` in the tower's own space; :meth:`project` follows.
         """
-        grid = self.tower.grid_of(*images.shape[-2:])
-        with self.autocast():
-            x = self.tower.embed(images, self.pos_embed)
-            x, inputs = self.tower.run(x, grid, attention.needs_inputs_of(len(self.tower.blocks)))
+        grid, count = self.tower.grid_of(*images.shape[-2:]), len(images)
+        record = attention.needs_inputs_of(len(self.tower.blocks))
+        batch = images
+        if self.compile_mode is not None:
+            batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
+        x, inputs = self._encode(batch, record)
+        x, inputs = x[:count], {i: t[:count] for i, t in inputs.items()}
         context = AttentionContext(
             x=x.float(),
             grid=grid,
@@ -105,6 +118,12 @@ class ClipBackbone(nn.Module):
             groups=groups,
         )
         return attention(context)
+
+    def _run(self, images: Tensor, record: tuple[int, ...]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Patch embedding and all blocks but the last; the inputs of the blocks ``record`` beside it."""
+        with self.autocast():
+            x = self.tower.embed(images, self.pos_embed)
+            return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record)
 
     def project(self, features: FeatureMap, post_norm: bool = True) -> FeatureMap:
         """Patch tokens into the text space: ``[B, N, D]``, not normalised; prefix tokens are dropped."""

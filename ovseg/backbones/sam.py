@@ -15,6 +15,7 @@ from segment_anything.modeling.image_encoder import Block, window_partition, win
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
+from ovseg.backbones.kernels import feed_forward, linear
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
 from ovseg.weights import load_sam
@@ -256,17 +257,36 @@ class SamBackbone(nn.Module):
 
 
 def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
-    """One block of SAM's image encoder on ``[B, h, w, d]``, with its attention taken apart."""
-    y, grid = block.norm1(x), x.shape[1:3]
+    """One block of SAM's image encoder on ``[B, h, w, d]``, with its attention taken apart.
+
+    segment_anything pads before the first linear layer and crops after the last one; a padded cell's q, k and v are
+    that layer's bias, so both layers need to see the real cells only.
+    """
+    attn, grid = block.attn, tuple(x.shape[1:3])
+    qkv = linear(block.norm1(x), attn.qkv.weight, attn.qkv.bias)
     if block.window_size:
-        y, padded = window_partition(y, block.window_size)
-    attn = block.attn
-    batch, h, w, _ = y.shape
-    q, k, v = attn.qkv(y).reshape(batch, h * w, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv, padded = _windows(qkv, block.window_size, attn.qkv.bias)
+    batch, h, w, _ = qkv.shape
+    q, k, v = qkv.reshape(batch, h * w, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
     rel_h, rel_w = relative_positions(attn.rel_pos_h, h), relative_positions(attn.rel_pos_w, w)
     z = decomposed_attention(q, k, v, rel_h, rel_w, scale=attn.scale)
-    z = attn.proj(z.transpose(1, 2).reshape(batch, h, w, -1))
+    z = z.transpose(1, 2).reshape(batch, h, w, -1)
     if block.window_size:
-        z = window_unpartition(z, block.window_size, padded, tuple(grid))
-    x = x + z
-    return x + block.mlp(block.norm2(x)), LastBlock(q, k, v, rel_h, rel_w, attn.scale)
+        z = window_unpartition(z, block.window_size, padded, grid)
+    x = x + linear(z, attn.proj.weight, attn.proj.bias)
+    mlp = block.mlp
+    x = x + feed_forward(block.norm2(x), mlp.lin1, mlp.act, mlp.lin2)
+    return x, LastBlock(q, k, v, rel_h, rel_w, attn.scale)
+
+
+def _windows(cells: Tensor, size: int, padding: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+    """``[B, h, w, c]`` cells to windows ``[B * n, size, size, c]``; cells beyond the edge are ``padding`` ``[c]``."""
+    batch, height, width, channels = cells.shape
+    padded = (-(-height // size) * size, -(-width // size) * size)
+    if padded != (height, width):
+        whole = cells.new_zeros(batch, *padded, channels)
+        if padding is not None:
+            whole[:, height:] = whole[:, :height, width:] = padding.to(cells.dtype)
+        whole[:, :height, :width] = cells
+        cells = whole
+    return window_partition(cells, size)[0], padded

@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from timm.layers import apply_rot_embed_cat
+from timm.layers import Mlp, apply_rot_embed_cat
 from timm.models.eva import Eva
 from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
+
+from ovseg.backbones.kernels import attention, feed_forward, linear
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
 
@@ -80,30 +82,31 @@ class OpenClipBlock(TransformerBlock):
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         # Not self.block(x): nn.MultiheadAttention transposes to [N, B, d], and PyTorch's bf16 matmul on the CPU then
         # falls back to a path that is some hundred times slower as soon as B > 1.
-        q, k, v = self.qkv(self.norm1(x))
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, scale=self.scale).transpose(1, 2).flatten(2))
+        x = x + self.out(attention(*self.qkv(self.norm1(x)), self.scale))
         return x + self.ffn(x)
 
     def norm1(self, x: Tensor) -> Tensor:
         return self.block.ln_1(x)
 
     def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = F.linear(y, self.block.attn.in_proj_weight, self.block.attn.in_proj_bias)
+        qkv = linear(y, self.block.attn.in_proj_weight, self.block.attn.in_proj_bias)
         q, k, v = (self.split_heads(t) for t in qkv.chunk(3, dim=-1))
         return q, k, v
 
     def value(self, y: Tensor) -> Tensor:
-        d = y.shape[-1]
-        return F.linear(y, self.block.attn.in_proj_weight[2 * d :], self.block.attn.in_proj_bias[2 * d :])
+        attn, d = self.block.attn, y.shape[-1]
+        return linear(y, attn.in_proj_weight, attn.in_proj_bias, slice(2 * d, 3 * d))
 
     def out(self, mixed: Tensor) -> Tensor:
-        return self.block.ls_1(self.block.attn.out_proj(mixed))
+        layer = self.block.attn.out_proj
+        return self.block.ls_1(linear(mixed, layer.weight, layer.bias))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.ln_2(x)
 
     def ffn(self, x: Tensor) -> Tensor:
-        return self.block.ls_2(self.block.mlp(self.block.ln_2(x)))
+        mlp = self.block.mlp
+        return self.block.ls_2(feed_forward(self.block.ln_2(x), mlp.c_fc, mlp.gelu, mlp.c_proj))
 
 
 class TimmBlock(TransformerBlock):
@@ -121,29 +124,33 @@ class TimmBlock(TransformerBlock):
         self.scale = block.attn.scale
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        return self.block(x)
+        x = x + self.out(attention(*self.qkv(self.norm1(x)), self.scale))
+        return x + self.ffn(x)
 
     def norm1(self, x: Tensor) -> Tensor:
         return self.block.norm1(x)
 
     def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         attn = self.block.attn
-        q, k, v = (self.split_heads(t) for t in attn.qkv(y).chunk(3, dim=-1))
+        q, k, v = (self.split_heads(t) for t in linear(y, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1))
         return attn.q_norm(q), attn.k_norm(k), v
 
     def value(self, y: Tensor) -> Tensor:
-        return self.block.attn.qkv(y).chunk(3, dim=-1)[2]
+        layer, d = self.block.attn.qkv, self.block.attn.qkv.out_features // 3
+        return linear(y, layer.weight, layer.bias, slice(2 * d, 3 * d))
 
     def out(self, mixed: Tensor) -> Tensor:
         attn = self.block.attn
         mixed = attn.norm(mixed) if isinstance(getattr(attn, "norm", None), nn.Module) else mixed
-        return self.block.ls1(attn.proj(mixed))
+        return self.block.ls1(linear(mixed, attn.proj.weight, attn.proj.bias))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.norm2(x)
 
     def ffn(self, x: Tensor) -> Tensor:
-        return self.block.ls2(self.block.mlp(self.block.norm2(x)))
+        mlp, y = self.block.mlp, self.block.norm2(x)
+        plain = type(mlp) is Mlp and isinstance(mlp.norm, nn.Identity)  # DINOv2 giant has a gated one
+        return self.block.ls2(feed_forward(y, mlp.fc1, mlp.act, mlp.fc2) if plain else mlp(y))
 
 
 class VisionTower(nn.Module):

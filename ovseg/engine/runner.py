@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ovseg.engine.errors import SetupError
+from ovseg.engine.memory import keep_freed_memory
 from ovseg.registry import DATASETS
 
 
@@ -63,11 +64,14 @@ class EvalRunner(Runner):
         init_default_scope(cfg.get("default_scope", "ovseg"))
         DATASETS.build(cfg.test_dataloader.dataset)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        if torch.cuda.is_available():
+            cfg.test_dataloader.setdefault("pin_memory", True)  # copies to the GPU then overlap with its work
         cfg.test_dataloader.num_workers = min(cfg.test_dataloader.get("num_workers", 0), cores)  # torch warns of more
         return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
         """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""
+        keep_freed_memory()
         if self.launcher == "pytorch" and not torch.cuda.is_available() and not is_distributed():
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)

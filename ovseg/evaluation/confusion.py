@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.ops import bindings
+
 MIOU_RULE = "mIoU: mean over classes with a non-empty union; mIoU_present: mean over classes in the ground truth"
 """What the two means are taken over, to be written beside them. The first is mmseg's rule: a class that is absent but
 predicted somewhere counts 0. The second is that of newer detectron2, higher where many classes are absent."""
@@ -48,24 +50,23 @@ def confusion_update(matrix: Tensor, pred: Tensor, gt: Tensor, ignore_index: int
         raise ValueError(f"prediction of shape {list(pred.shape)} for a label map of shape {list(gt.shape)}")
     if pred.numel() == 0:
         return matrix
-    low, high = (int(v) for v in pred.aminmax())
+    pred, gt = pred.reshape(-1), gt.reshape(-1).to(pred.device)
+    true = torch.where(gt == ignore_index, 0, gt)
+    extremes = torch.stack([bound.long() for labels in (pred, true) for bound in labels.aminmax()])
+    low, high, true_low, true_high = extremes.tolist()  # the only wait for the device
     if low < 0 or high >= classes:
         raise ValueError(
             f"prediction {high if high >= classes else low} outside the data set's classes 0..{classes - 1}: "
             "the model's vocabulary and the data set do not belong together (compare their numbers of classes)"
         )
-    pred, gt = pred.reshape(-1), gt.reshape(-1).to(pred.device)
-    valid = gt != ignore_index
-    true = gt[valid]
-    if true.numel() and (int(true.min()) < 0 or int(true.max()) >= classes):
-        worst = int(true.max()) if int(true.max()) >= classes else int(true.min())
+    if true_low < 0 or true_high >= classes:
+        worst = true_high if true_high >= classes else true_low
         raise ValueError(
             f"ground-truth label {worst} outside classes 0..{classes - 1} and not ignored ({ignore_index})"
         )
-    added = torch.zeros(classes * classes, dtype=torch.int64, device=pred.device)
-    for t, p in zip(true.split(_BLOCK), pred[valid].split(_BLOCK), strict=True):
-        added += torch.bincount(t.long() * classes + p.long(), minlength=classes * classes)
-    return matrix.add_(added.view(classes, classes).to(matrix.device))
+    for p, t in zip(pred.split(_BLOCK), gt.split(_BLOCK), strict=True):
+        matrix += bindings.confusion_matrix(p, t, classes, ignore_index).to(matrix.device)
+    return matrix
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ def not_supported_reasons(operator: str, name: str, *args: Any) -> list[str]:
 def dispatch(operator: str, *args: Any) -> Any:
     """Run ``operator`` with the first selected back-end that supports the call.
 
+    Autocast is off inside: in which types an operator computes follows from its inputs alone.
+
     Raises:
         UnsupportedCallError: none does; the message gives the reasons of each.
     """
@@ -163,7 +165,9 @@ def dispatch(operator: str, *args: Any) -> Any:
     for name in selection():
         reasons = not_supported_reasons(operator, name, *args)
         if not reasons:
-            return backends(operator)[name].run(*args)
+            device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+            with torch.autocast(device, enabled=False):
+                return backends(operator)[name].run(*args)
         objections.append(f"{name}: {'; '.join(reasons)}")
     raise UnsupportedCallError(
         f"no selected back-end supports this call of {operator!r} ({' | '.join(objections)}). "

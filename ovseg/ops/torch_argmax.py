@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.ops.dispatch import register_function
@@ -231,13 +233,10 @@ def separable_topk(
     return labels, best
 
 
+@lru_cache(maxsize=256)
 def bilinear_matrix(cells: int, pixels: int) -> Tensor:
-    """float32 [pixels, cells]: ``F.interpolate(..., mode="bilinear", align_corners=False)`` along one axis."""
-    source = ((torch.arange(pixels, dtype=torch.float32) + 0.5) * (cells / pixels) - 0.5).clamp_(min=0)
-    low = source.long().clamp_(max=cells - 1)
-    fraction = (source - low).clamp_(0, 1)
-    matrix = torch.zeros(pixels, cells)
-    row = torch.arange(pixels)
-    matrix[row, low] = 1 - fraction
-    matrix[row, (low + 1).clamp_(max=cells - 1)] += fraction
-    return matrix
+    """Bilinear interpolation along one axis (``align_corners=False``) as a matrix: float32 [pixels, cells], on the CPU.
+
+    It is torch's own interpolation of unit vectors, so that weights are torch's to the bit. Cached: do not write to it.
+    """
+    return F.interpolate(torch.eye(cells)[None], size=pixels, mode="linear", align_corners=False)[0].T.contiguous()

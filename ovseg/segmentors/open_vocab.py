@@ -82,7 +82,7 @@ class OpenVocabSegmentor(BaseModel):
         pretrained: str | None = None,
     ) -> None:
         # images arrive as lists of different sizes: the preprocessor only moves them to the device
-        super().__init__(data_preprocessor or BaseDataPreprocessor(), init_cfg)
+        super().__init__(data_preprocessor or BaseDataPreprocessor(non_blocking=True), init_cfg)
         self.backbone = BACKBONES.build(backbone)
         self.attention = ATTENTIONS.build(attention)
         self.windows = SlidingWindows(**(windows or {}))

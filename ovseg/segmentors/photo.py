@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ovseg.stitch import RefinedScoreMap, ScoreMap, interpolation_matrix
+from ovseg.ops import bilinear_matrix
+from ovseg.stitch import RefinedScoreMap, ScoreMap
 
 if TYPE_CHECKING:
     from ovseg.head import MaxQueryHead
@@ -60,7 +61,7 @@ class Evidence:
         x0, x1, _ = columns.indices(width)
         device = self.query_to_class.device
         to_rows, to_columns = (
-            interpolation_matrix(n, m).to(device) for n, m in zip((y1 - y0, x1 - x0), size, strict=True)
+            bilinear_matrix(n, m).to(device) for n, m in zip((y1 - y0, x1 - x0), size, strict=True)
         )
         step = max(1, BLOCK_VALUES * size[0] // (self.scores.num_queries * (x1 - x0) * (y1 - y0)))
         best = []

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.attention import LastBlockAttention, NeighbourAttention, PlainAttention, SelfSelfAttention, ValueAttention
-from ovseg.attention.self_self import gaussian_neighbourhood
 from ovseg.backbones.towers import build_tower
 from ovseg.structures import AttentionContext
 from tests.small_models import images, small_clip
@@ -69,7 +68,6 @@ def test_neighbour_attention_adds_the_gaussian_before_the_softmax(case):
         for j in range(15):
             distance = (i // 5 - j // 5) ** 2 + (i % 5 - j % 5) ** 2
             bias[1 + i, 1 + j] = torch.exp(torch.tensor(-distance / (2 * 2.0**2)))
-    torch.testing.assert_close(gaussian_neighbourhood((3, 5), 2.0), bias)
     want = plain(context, ("k",), bias)
     torch.testing.assert_close(NeighbourAttention(std=2.0)(context).tokens, want, atol=1e-5, rtol=1e-4)
 

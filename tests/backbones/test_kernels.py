@@ -1,0 +1,95 @@
+"""ovseg.backbones.kernels against plain torch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.transformer import QuickGELU
+from torch import nn
+
+from ovseg.backbones import kernels
+from ovseg.backbones.kernels import attention, feed_forward, linear
+
+needs_packing = pytest.mark.skipif(bool(kernels.packing_reasons()), reason=f"no packing: {kernels.packing_reasons()}")
+ACTIVATIONS = {"gelu": nn.GELU(), "tanh": nn.GELU("tanh"), "quick": QuickGELU(), "silu": nn.SiLU()}
+
+
+def frozen(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=bias).requires_grad_(False)
+
+
+@needs_packing
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 50), st.integers(1, 60), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_linear_is_torchs(rows, inputs, outputs, bias, batched, seed):
+    torch.manual_seed(seed)
+    layer, x = frozen(inputs, outputs, bias), torch.randn(2 if batched else 1, rows, inputs)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x), rtol=1e-5, atol=1e-5)
+    part = slice(outputs // 2, outputs)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias, part), layer(x)[..., part], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_feed_forward_is_the_modules(name, bf16):
+    torch.manual_seed(0)
+    first, second, x = frozen(24, 96), frozen(96, 24), torch.randn(3, 17, 24)
+    expected = second(ACTIVATIONS[name](first(x)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        result = feed_forward(x, first, ACTIVATIONS[name], second)
+    assert result.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    tolerance = 2e-2 if bf16 else 2e-5
+    torch.testing.assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_trained_layers_keep_their_gradients():
+    layer, x = nn.Linear(8, 8), torch.randn(4, 8)
+    linear(x, layer.weight, layer.bias).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, x.sum(0).expand(8, 8))
+
+
+def test_a_changed_weight_is_packed_again():
+    layer, x = frozen(8, 8), torch.randn(4, 8)
+    linear(x, layer.weight, layer.bias)
+    layer.weight.mul_(2)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+    layer.weight.data = torch.randn(8, 8)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+
+
+@needs_packing
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_do_not_depend_on_the_batch(dtype):
+    torch.manual_seed(0)
+    layer, x = frozen(192, 576).to(dtype), torch.randn(9, 50, 192).to(dtype)
+    together = linear(x, layer.weight, layer.bias)
+    alone = torch.cat([linear(one[None], layer.weight, layer.bias) for one in x])
+    assert torch.equal(together, alone)
+
+
+def test_packing_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv(kernels.ENVIRONMENT_VARIABLE, "0")
+    kernels.packing_reasons.cache_clear()
+    try:
+        layer, x = frozen(8, 8), torch.randn(4, 8)
+        assert torch.equal(linear(x, layer.weight, layer.bias), F.linear(x, layer.weight, layer.bias))
+        assert kernels.packing_reasons() == (f"{kernels.ENVIRONMENT_VARIABLE}=0",)
+        assert layer.weight not in kernels._packed
+    finally:
+        kernels.packing_reasons.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "tokens, dtype", [(7, torch.float32), (7, torch.bfloat16), (300, torch.bfloat16), (601, torch.bfloat16)]
+)
+def test_attention_is_the_softmax_of_its_logits(tokens, dtype):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, tokens, 16).to(dtype) for _ in range(3))
+    weights = torch.softmax(0.25 * q.float() @ k.float().mT, dim=-1)
+    expected = (weights @ v.float()).transpose(1, 2).flatten(2)
+    with torch.no_grad():
+        result = attention(q, k, v, 0.25)
+    assert result.shape == (2, tokens, 48) and result.dtype == dtype
+    error = (result.float() - expected).norm() / expected.norm()
+    assert error < (1e-6 if dtype == torch.float32 else 2e-2)
