@@ -121,8 +121,8 @@ class ClipBackbone(nn.Module):
 
     def _run(self, images: Tensor, record: tuple[int, ...]) -> tuple[Tensor, dict[int, Tensor]]:
         """Patch embedding and all blocks but the last; the inputs of the blocks ``record`` beside it."""
+        x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
         with self.autocast():
-            x = self.tower.embed(images, self.pos_embed)
             return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record)
 
     def project(self, features: FeatureMap, post_norm: bool = True) -> FeatureMap:

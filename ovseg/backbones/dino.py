@@ -86,8 +86,8 @@ class DinoBackbone(nn.Module):
         """
         images = (windows * std + mean - self.mean) / self.std
         grid = self.tower.grid_of(*images.shape[-2:])
+        x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
         with self._autocast():
-            x = self.tower.embed(images, self.pos_embed)
             for block in self.tower.blocks[: self.block]:
                 x = block(x, grid)
             x = self._features(x, grid)

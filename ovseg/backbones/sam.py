@@ -229,10 +229,10 @@ class SamBackbone(nn.Module):
             ``[1, 256, side / 16, side / 16]`` embedding as segment_anything gives it, and the last block's attention.
         """
         encoder = self.sam.image_encoder
+        x = encoder.patch_embed(pixels)  # not under autocast: all blocks add to it, so it stays fp32
+        if encoder.pos_embed is not None:
+            x = x + encoder.pos_embed
         with self._autocast():
-            x = encoder.patch_embed(pixels)
-            if encoder.pos_embed is not None:
-                x = x + encoder.pos_embed
             for block in encoder.blocks:
                 x, last = run_block(block, x)
             embedding = encoder.neck(x.permute(0, 3, 1, 2))
