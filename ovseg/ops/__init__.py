@@ -1,6 +1,13 @@
 """Fused operators of ovseg, each exact to a plain definition (`ovseg.ops.reference`). See ``docs/operators.md``."""
 
-from ovseg.ops import torch_argmax, torch_attention, torch_pamr, torch_regions, torch_sam  # noqa: F401  (they register themselves)
+from ovseg.ops import (  # noqa: F401  (they register themselves)
+    cuda,
+    torch_argmax,
+    torch_attention,
+    torch_pamr,
+    torch_regions,
+    torch_sam,
+)
 from ovseg.ops.attention import (
     correlation_attention,
     decomposed_attention,

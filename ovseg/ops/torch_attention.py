@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ovseg.ops.dispatch import register_function
 
 BLOCK = 512  # tokens per side of a block in the symmetric CPU path: 1 MiB of fp32, stays in the L2 cache
+REGION_BLOCK = 128  # the same with regions: of smaller blocks more lie between regions
 ROW_ELEMENTS = 1 << 22  # elements of a [rows, N] block elsewhere
 MAX_EXPONENT = 60.0  # exp(-60) is far from fp32 underflow: below it softmax needs no row maximum
 
@@ -40,8 +41,15 @@ class _Scope:
         either = self.loose[rows, None] | self.loose[columns]
         return dropped & ~(either & (similarity > self.limit))
 
+    def apart(self, rows: slice, columns: slice) -> bool:
+        """Whether region ids alone say that no pair of this block is kept; tokens are in the order of `_by_region`."""
+        if self.loose is None or bool(self.loose[rows].any() or self.loose[columns].any()):
+            return False
+        one, other = self.row_ids[rows], self.row_ids[columns]
+        return bool(one[-1] < other[0] or other[-1] < one[0])
 
-def _limits(features: Tensor, beta: float, threshold: float, mean_scope: str) -> Tensor:
+
+def similarity_limits(features: Tensor, beta: float, threshold: float, mean_scope: str) -> Tensor:
     """float32 [B]: ``beta * mean(f_i . f_j) + threshold``; the mean over all pairs is the squared norm of the mean."""
     mean = features.mean(1, dtype=torch.float32).square().sum(-1)
     if mean_scope == "batch":
@@ -65,51 +73,82 @@ def correlation_attention(
     arguments = (features, values, scale, beta, threshold, mean_scope, region_ids, unsegmented, normaliser, empty)
     if features.device.type != "cpu":
         return correlation_by_rows(*arguments)
-    # Without a row maximum the matrix of weights is symmetric: half of it is enough. It needs bounded exponents.
+    # Without a row maximum the matrix of weights is symmetric: half of it is enough. It needs bounded exponents, and a
+    # positive scale so that similarities and exponents are in the same order.
     longest = float(features.float().square().sum(-1).max())
-    if normaliser == "softmax" and not 2 * abs(scale) * longest <= MAX_EXPONENT:
+    shift = scale * longest
+    bounded = scale > 0 and (normaliser == "sum" or 2 * shift <= MAX_EXPONENT)
+    if not bounded:
         return correlation_by_rows(*arguments)
-    limits = _limits(features, beta, threshold, mean_scope)
-    out = torch.empty(values.shape, dtype=values.dtype)
-    for index, (f, v) in enumerate(zip(features, values, strict=True)):
-        ids = (None, None) if region_ids is None else (region_ids[index], unsegmented[index])
-        out[index] = _symmetric(f, v, _Scope(limits[index], *ids), scale, abs(scale) * longest, normaliser, empty)
+    limits = similarity_limits(features, beta, threshold, mean_scope)
+    if region_ids is None:
+        each = zip(features, values, limits, strict=True)
+        samples = [_symmetric(*sample, None, scale, shift, normaliser, empty) for sample in each]
+        return torch.stack(samples).to(values.dtype)
+    out = torch.empty_like(values)
+    for f, v, limit, ids, loose, to in zip(features, values, limits, region_ids, unsegmented, out, strict=True):
+        order = _by_region(ids, loose)
+        scope = _Scope(limit, ids[order], loose)
+        to[order] = _symmetric(f[order], v[order], limit, scope, scale, shift, normaliser, empty).to(out.dtype)
     return out
 
 
+def _by_region(region_ids: Tensor, unsegmented: Tensor) -> Tensor:
+    """Indices of the tokens of one sample, region by region, unsegmented ones last: most blocks are `_Scope.apart`."""
+    _, rank = torch.unique(region_ids, return_inverse=True)
+    return rank.masked_fill(region_ids == unsegmented, len(rank)).argsort(stable=True)
+
+
 def _symmetric(
-    features: Tensor, values: Tensor, scope: _Scope, scale: float, shift: float, normaliser: str, empty: str
+    features: Tensor,
+    values: Tensor,
+    limit: Tensor,
+    scope: _Scope | None,
+    scale: float,
+    shift: float,
+    normaliser: str,
+    empty: str,
 ) -> Tensor:
-    """One sample, features [N, d], values [N, dv]: block (i, j) of the weights also serves as block (j, i)."""
+    """One sample, features [N, d], values [N, dv]: block (i, j) of the weights also serves as block (j, i).
+
+    Passes over a block cost as much as its products once there are several. So the limit is one operation in place, row
+    sums are products with ones, and a row of exponentials (never 0 here) that keeps a pair is known by its sum.
+    """
+    softmax = normaliser == "softmax"
     count = len(features)
     out = torch.zeros(count, values.shape[1])
-    total = torch.zeros(count)
-    used = torch.zeros(count, dtype=torch.bool)
-    blocks = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+    side = BLOCK if scope is None else REGION_BLOCK
+    total, kept, ones = torch.zeros(count), torch.zeros(count), torch.ones(side)
+    below = float(torch.nextafter(limit, limit.new_tensor(-torch.inf)))  # x > below says x >= limit
+    blocks = [slice(start, min(start + side, count)) for start in range(0, count, side)]
     for position, rows in enumerate(blocks):
         for columns in blocks[position:]:
-            similarity = (features[rows] @ features[columns].T).float()
-            dropped = scope.dropped(similarity, rows, columns)
-            weight = similarity.mul_(scale)
-            if normaliser == "softmax":
-                weight = weight.sub_(shift).exp_()
-            weight.masked_fill_(dropped, 0)
-            sides = [(weight, dropped, rows, columns)]
-            if columns is not rows:
-                sides.append((weight.T, dropped.T, columns, rows))
-            for w, d, here, there in sides:
-                total[here] += w.sum(1)
+            if scope is not None and scope.apart(rows, columns):
+                continue
+            weight, present = (features[rows] @ features[columns].T).float(), None
+            if softmax and scope is None:
+                F.threshold_(weight, below, -torch.inf)
+            else:
+                dropped = weight < limit if scope is None else scope.dropped(weight, rows, columns)
+                weight.masked_fill_(dropped, -torch.inf if softmax else 0)
+                present = None if softmax else (~dropped).float()
+            weight.mul_(scale)
+            if softmax:
+                weight.sub_(shift).exp_()  # at most 1, also in fp16
+            for mirrored in (False,) if columns is rows else (False, True):
+                w, here, there = (weight.T, columns, rows) if mirrored else (weight, rows, columns)
+                total[here].addmv_(w, ones[: w.shape[1]])
+                if present is not None:
+                    kept[here].addmv_(present.T if mirrored else present, ones[: w.shape[1]])
                 if values.dtype == torch.float32:
                     out[here].addmm_(w, values[there])
                 else:
                     out[here] += w.to(values.dtype) @ values[there]
-                if empty == "self":
-                    used[here] |= ~d.all(1)
-    if normaliser == "sum":
+    if not softmax:
         total += 1e-6
     out /= total[:, None]
     if empty == "self":
-        out = torch.where(used[:, None], out, values.float())
+        out = torch.where(((total if softmax else kept) > 0)[:, None], out, values.float())
     return out
 
 
@@ -126,7 +165,7 @@ def correlation_by_rows(
     empty: str,
 ) -> Tensor:
     """The general path, any device and scale, differentiable (blocks are recomputed in the backward pass)."""
-    limits = _limits(features.detach(), beta, threshold, mean_scope)
+    limits = similarity_limits(features.detach(), beta, threshold, mean_scope)
     out = []
     for index, (f, v) in enumerate(zip(features, values, strict=True)):
         ids = (None, None) if region_ids is None else (region_ids[index], unsegmented[index])

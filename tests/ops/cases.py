@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ovseg import ops
 
@@ -24,8 +25,11 @@ class Case:
     kwargs: dict = field(default_factory=dict)
     agree: Callable[[object, object], None] = torch.testing.assert_close
 
-    def run(self, backend: str):
-        return self.function(*self.args, **self.kwargs, backend=backend)
+    def run(self, backend: str | None, device: str = "cpu"):
+        """The result, on the CPU, of the call with its tensors on ``device``."""
+        call = tree_map_only(Tensor, lambda t: t.to(device), (self.args, self.kwargs))
+        result = self.function(*call[0], **call[1], backend=backend)
+        return tree_map_only(Tensor, lambda t: t.cpu(), result)
 
 
 def close(atol: float, rtol: float = 1e-4) -> Callable:

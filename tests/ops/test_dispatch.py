@@ -30,9 +30,11 @@ def picky():
         def run(self, labels, regions, num_classes, skip_ids):
             return torch.full_like(labels, 7)
 
+    known = dispatch._backends["region_vote"]
+    real = known.pop("cuda")
     ops.register(Picky)
     yield Picky
-    del dispatch._backends["region_vote"]["cuda"]
+    known["cuda"] = real
 
 
 def vote(labels=LABELS, **kwargs):
@@ -56,9 +58,10 @@ def test_argument_beats_context_beats_environment(picky, monkeypatch):
     assert vote() == [1]
 
 
-def test_selection_is_strict_and_gives_all_reasons(picky):
+def test_selection_is_strict_and_gives_all_reasons(picky, monkeypatch):
     with pytest.raises(ops.UnsupportedCallError, match=r"cuda: labels are torch.int64, only int32.*OVSEG_OPS_BACKEND"):
         vote(LABELS.long(), backend="cuda")
+    monkeypatch.delitem(dispatch._backends["confusion_matrix"], "cuda")
     with pytest.raises(ops.UnsupportedCallError, match="cuda: there is none for this operator"):
         ops.confusion_matrix(LABELS, LABELS, 3, backend="cuda")
     assert ops.not_supported_reasons("region_vote", "cuda", LABELS.long(), REGIONS, 8, ())
