@@ -1,0 +1,1 @@
+"""What ``tools/benchmark.py`` measures with: stages of a method, the straightforward form of it, bars and curves."""

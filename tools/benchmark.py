@@ -1,0 +1,236 @@
+"""Where the time goes, and how much of it there was before.
+
+    python tools/benchmark.py                                    # all methods on VOC21's settings: time per stage
+    python tools/benchmark.py --methods sclip --precision bf16 --benchmark cityscapes --csv out.csv --picture out.png
+    python tools/benchmark.py --methods configs/nano/sclip_nano_scenes.py
+    python tools/benchmark.py --methods sclip --compare ../older    # another checkout, or a config: --compare CONFIG
+    python tools/benchmark.py --ops argmax21 correlation --full  # operators against the official structure
+    python tools/benchmark.py --bars --json bars.json            # the figures the project promised; --only NAME ...
+    python tools/benchmark.py --curves --csv curves.csv --picture curves.png
+
+Weights are random stand-ins in the official architectures unless ``--weights real``: times and memory are those of the
+real ones, labels mean nothing. Text is embedded once and not measured. ``docs/benchmark.md`` explains the columns.
+
+Exit codes: 0; 1 a bar does not hold; 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait by spinning disturb each other's measurement
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ovseg.benchmark.bars import GROUPS, Bar, Plan, measure_bars
+from ovseg.benchmark.clock import CLOCKS, Clock, machine, matmul_roofline
+from ovseg.benchmark.compare import Setting, Side, SideError, compare, compare_rows, compare_table
+from ovseg.benchmark.curves import ALONG_CLASSES, ALONG_PIXELS, WEIGHTS, curve, describe
+from ovseg.benchmark.methods import PAPER_METHODS, SIZES, build_job, config_of, scene_photo
+from ovseg.benchmark.naive import CASES
+from ovseg.benchmark.operators import Comparison, compare_case
+from ovseg.benchmark.report import draw_curves, draw_stages, stage_rows, stage_table, write_csv
+from ovseg.benchmark.stages import measure_stages
+from ovseg.weights import WeightsError
+
+ROOT = Path(__file__).resolve().parent.parent
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--compare", metavar="REF", help="another checkout of ovseg, or another config file")
+    mode.add_argument("--bars", action="store_true", help="the promised figures")
+    mode.add_argument("--curves", action="store_true", help="time and memory over pixels and classes")
+    mode.add_argument("--ops", nargs="*", metavar="CASE", help=f"operators: {', '.join(CASES)} (none given: all)")
+    parser.add_argument("--methods", nargs="+", default=list(PAPER_METHODS), help="method names or config files")
+    parser.add_argument("--benchmark", choices=tuple(SIZES), default="voc21", help="settings of the methods (voc21)")
+    parser.add_argument("--precision", nargs="+", choices=tuple(DTYPES), default=["fp32", "bf16"])
+    parser.add_argument("--weights", choices=("standin", "real"), default="standin")
+    parser.add_argument("--photo", type=Path, help="a photo (default: put together from the embedded scenes)")
+    parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="size of the default photo")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, on a busy machine")
+    parser.add_argument("--device", default="cpu", help="for the stages: cpu, cuda, cuda:1 ...")
+    parser.add_argument("--csv", type=Path, help="write the figures to this file")
+    parser.add_argument("--picture", type=Path, help="draw the figures into this PNG")
+    parser.add_argument("--json", type=Path, help="--bars: write [{name, value, target, holds}] to this file")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help=f"--bars: {', '.join(GROUPS)}")
+    parser.add_argument(
+        "--series", nargs="+", choices=tuple(WEIGHTS), default=list(WEIGHTS), help="--curves: which CLIP"
+    )
+    parser.add_argument("--sides", nargs="+", type=int, default=ALONG_PIXELS, help="--curves: sides of the photos")
+    parser.add_argument("--full", action="store_true", help="--ops: the sizes of the real methods")
+    args = parser.parse_args(argv)
+    if args.repeats < 1 or args.threads < 1:
+        parser.error("--repeats and --threads: at least 1")
+    if unknown := set(args.ops or ()) - set(CASES):
+        parser.error(f"--ops: unknown {', '.join(sorted(unknown))}; choose from {', '.join(CASES)}")
+    if unknown := set(args.only) - set(GROUPS):
+        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; choose from {', '.join(GROUPS)}")
+    if args.photo is not None and not args.photo.is_file():
+        parser.error(f"--photo: no file {args.photo}")
+    return args
+
+
+def photo_of(args: argparse.Namespace) -> Path:
+    """The photo that is measured on."""
+    size = tuple(args.size) if args.size else SIZES[args.benchmark]
+    return args.photo or scene_photo(size, photo_folder())
+
+
+def photo_folder() -> Path:
+    """Where photos that are put together lie."""
+    return Path(tempfile.gettempdir()) / f"ovseg-benchmark-photos-{os.getuid()}"
+
+
+def config_file(method: str, benchmark: str) -> Path:
+    """A config file given as such, or a method's on a benchmark."""
+    return Path(method).resolve() if method.endswith(".py") else config_of(method, benchmark)
+
+
+def run_stages(args: argparse.Namespace, console: Console) -> int:
+    """Time, memory and FLOPs per stage."""
+    clock, photo, figures = Clock(args.clock, args.device), photo_of(args), []
+    for precision in args.precision:
+        roofline = matmul_roofline(DTYPES[precision], clock, args.device)
+        console.print(f"roofline {precision}: {roofline / 1e9:.0f} GFLOP/s in a large matrix product")
+        for method in args.methods:
+            job = build_job(config_file(method, args.benchmark), photo, precision, args.weights, args.device)
+            figures.append(measure_stages(job, precision, args.weights, args.repeats, clock, roofline, args.device))
+            console.print(f"{job.name} {precision}: {figures[-1].total * 1e3:.0f} ms")
+    console.print(stage_table(figures))
+    if args.csv:
+        write_csv(args.csv, stage_rows(figures, machine()))
+    if args.picture and not draw_stages(args.picture, figures, title(args)):
+        console.print("no picture: matplotlib is not installed (it comes with mmsegmentation)")
+    return 0
+
+
+def run_compare(args: argparse.Namespace, console: Console) -> int:
+    """This checkout beside another one, or a config beside another one."""
+    other, rows = Path(args.compare).resolve(), []
+    for method in args.methods:
+        for precision in args.precision:
+            setting = Setting(photo_of(args).resolve(), precision, args.weights, args.threads, args.clock)
+            config = config_file(method, args.benchmark)
+            if other.is_dir():
+                second = (other, str(config.relative_to(ROOT / "configs")), setting)
+            else:
+                second = (ROOT, str(other), setting)
+            with closing(Side(ROOT, str(config), setting)) as here, closing(Side(*second)) as there:
+                runs = compare(dict(here=here, there=there), args.repeats)
+            rows += [dict(row, precision=precision) for row in compare_rows(f"{config.stem} {precision}", runs)]
+    names = (str(ROOT), str(other))
+    console.print(compare_table([{k: v for k, v in row.items() if k != "precision"} for row in rows], names))
+    if args.csv:
+        write_csv(args.csv, [dict(row, here=names[0], there=names[1], **machine()) for row in rows])
+    return 0
+
+
+def run_ops(args: argparse.Namespace, console: Console) -> int:
+    """Operators: time ratio and memory of the official structure and of ovseg."""
+    clock = Clock(args.clock)
+    found = [compare_case(name, args.full, args.repeats, clock) for name in args.ops or CASES]
+    console.print(ops_table(found, f"{args.threads} thread(s), {args.clock} time, median of {args.repeats}"))
+    if args.csv:
+        write_csv(args.csv, [ops_row(f) | machine() for f in found])
+    return 0
+
+
+def ops_row(figures: Comparison) -> dict[str, object]:
+    """A case as a row of figures."""
+    return dict(
+        case=figures.name,
+        title=figures.title,
+        naive_ms=round(figures.median("naive") * 1e3, 2),
+        ovseg_ms=round(figures.median("fused") * 1e3, 2),
+        faster=round(figures.speed, 2),
+        naive_mib=round(figures.memory["naive"] / 2**20, 1),
+        ovseg_mib=round(figures.memory["fused"] / 2**20, 1),
+        less_memory=round(figures.memory_ratio, 2),
+        difference=figures.difference_text,
+    )
+
+
+def ops_table(found: Sequence[Comparison], caption: str) -> Table:
+    """Cases as a table."""
+    rows = [ops_row(figures) for figures in found]
+    table = Table(title=caption)
+    for column in (c for c in rows[0] if c != "case"):
+        table.add_column(column, justify="left" if column in ("title", "difference") else "right")
+    for row in rows:
+        table.add_row(*(str(value) for key, value in row.items() if key != "case"))
+    return table
+
+
+def run_bars(args: argparse.Namespace, console: Console) -> int:
+    """The promised figures; each is printed and written as soon as it is measured."""
+    photos = {} if args.photo is None else dict.fromkeys(SIZES, args.photo)
+    plan = Plan(args.repeats, Clock(args.clock), photos, photo_folder())
+    bars: list[Bar] = []
+    for bar in measure_bars(args.only, plan, args.json):
+        bars.append(bar)
+        mark = "[green]holds[/]" if bar.holds else "[red]does not hold[/]"
+        console.print(f"{bar.name}: {bar.value:g} (target {bar.target:g}) {mark}  {bar.note}", highlight=False)
+    if args.csv:
+        write_csv(args.csv, [vars(bar) | machine() for bar in bars])
+    return 0 if all(bar.holds for bar in bars) else 1
+
+
+def run_curves(args: argparse.Namespace, console: Console) -> int:
+    """Cost against work."""
+    points = curve(args.sides, ALONG_CLASSES, Clock(args.clock), args.repeats, args.series)
+    table = Table(*points[0], title=title(args))
+    for point in points:
+        table.add_row(*(str(value) for value in point.values()))
+    console.print(table)
+    if args.csv:
+        write_csv(args.csv, [point | machine() for point in points])
+    if args.picture and not draw_curves(args.picture, points, f"{describe(points)}\n{title(args)}"):
+        console.print("no picture: matplotlib is not installed (it comes with mmsegmentation)")
+    return 0
+
+
+def title(args: argparse.Namespace) -> str:
+    """The machine in one line."""
+    facts = machine()
+    weights = "random stand-in weights" if args.weights == "standin" else "real weights"
+    where = f"{facts.get('gpu', facts['cpu'])}, {facts['threads']} thread(s), torch {facts['torch']}"
+    return f"{where}, {args.clock} time, {weights}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; returns the exit code (see the module's docstring)."""
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(f"{title(args)}; {machine()['cores']} core(s) available", highlight=False)
+    modes = (
+        (args.compare, run_compare),
+        (args.bars, run_bars),
+        (args.curves, run_curves),
+        (args.ops is not None, run_ops),
+    )
+    run = next((run for wanted, run in modes if wanted), run_stages)
+    try:
+        with torch.no_grad():
+            return run(args, console)
+    except (FileNotFoundError, ValueError, SideError, WeightsError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
