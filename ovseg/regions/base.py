@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -40,8 +40,17 @@ class RegionSource(nn.Module):
         image = np.ascontiguousarray(photo.permute(1, 2, 0).cpu().numpy())
         return torch.from_numpy(paint_masks(self.masks(image), image.shape[:2], self.order)).to(photo.device)
 
+    @classmethod
+    def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
+        """What decides the masks of a source with this config: the key of its masks on disk.
+
+        Asked of the class, so that masks are found without building a model. A source with weights puts their hash in
+        the place of their name.
+        """
+        return {key: value for key, value in config.items() if key not in ("order", "points_per_batch")}
+
     def describe(self) -> dict[str, object]:
-        """The settings that decide the masks: part of the cache key and of every result."""
+        """The settings that decide the masks, as part of every result."""
         return {"type": type(self).__name__, "order": self.order}
 
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 import warnings
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when a change to a source changes its masks."""
 
 
@@ -30,11 +31,11 @@ def default_cache_dir() -> Path:
 class CachedRegions(RegionSource):
     """Another source with its masks kept on disk (COCO's run-length code).
 
-    The key is the photo's pixels together with the source's settings as the config has them (weights by name and
-    checkpoint): a renamed photo is found again, a changed setting is not mistaken. The painting order is applied
-    afterwards and is not part of the key. Files are written aside and renamed, so that processes may share the
-    folder. A damaged file counts as absent; an unwritable folder costs one warning. The source is built when the first
-    photo is missing, so that a filled cache needs no SAM.
+    The key is the photo's pixels together with the source's settings as the config has them, weights by the hash of
+    their file: a renamed photo is found again, a changed setting or a new training is not mistaken. The painting order
+    is applied afterwards and is not part of the key. Files are written aside and renamed, so that processes may share
+    the folder. A damaged file counts as absent; an unwritable folder costs one warning. The source is built when the
+    first photo is missing, so that a filled cache needs no SAM.
 
     Args:
         source: config of a registered region source.
@@ -65,10 +66,13 @@ class CachedRegions(RegionSource):
             self._source = REGIONS.build(dict(self.config)).eval()
         return self._source
 
+    @cached_property
+    def _key(self) -> dict[str, object]:
+        return REGIONS.get(self.config["type"]).cache_key(self.config)
+
     def path_of(self, image: np.ndarray) -> Path:
         """File of a uint8 RGB photo ``[H, W, 3]``."""
-        settings = {k: v for k, v in self.config.items() if k not in ("order", "points_per_batch")}
-        context = json.dumps([VERSION, settings, list(image.shape)], sort_keys=True, default=str)
+        context = json.dumps([VERSION, self._key, list(image.shape)], sort_keys=True, default=str)
         key = hashlib.sha256(context.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.rle"
 
@@ -95,7 +99,7 @@ class CachedRegions(RegionSource):
             warnings.warn(f"masks are not cached: cannot write {path}: {error}", stacklevel=3)
 
     def describe(self) -> dict[str, object]:
-        return {**self.config, "order": self.order}
+        return {**self.config, **self._key, "order": self.order}
 
 
 def write_masks(path: Path, masks: list[np.ndarray]) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg.regions.maps import resize_regions
 from ovseg.registry import REGION_ENCODERS
 from ovseg.weights import load_state_dict
 
@@ -70,9 +71,9 @@ def box_of(mask: np.ndarray, margin: float = 0.0) -> tuple[slice, slice]:
     )
 
 
-def mask_on_grid(masks: np.ndarray, grid: tuple[int, int], device: torch.device) -> Tensor:
+def mask_on_grid(masks: np.ndarray | Tensor, grid: tuple[int, int], device: torch.device) -> Tensor:
     """Share of every patch that a mask covers, ``[m, h * w]`` in 0..1."""
-    return F.adaptive_avg_pool2d(torch.from_numpy(masks).float()[:, None], grid).flatten(1).to(device)
+    return F.adaptive_avg_pool2d(torch.as_tensor(masks).float()[:, None], grid).flatten(1).to(device)
 
 
 @REGION_ENCODERS.register_module()
@@ -146,13 +147,23 @@ class RedCircle(RegionEncoder):
 
 @REGION_ENCODERS.register_module()
 class MaskPooling(RegionEncoder):
-    """Mean of the dense features inside the mask, from the segmentor's own attention, whole photo in one pass."""
+    """Mean of the dense features inside the mask, from the segmentor's own attention in its own windows."""
 
     def forward(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
-        features = model.encode(photo.image[None])
-        dense = F.normalize(features.patches[0].float(), dim=-1)
-        share = mask_on_grid(masks, features.grid, dense.device)
-        return F.normalize(share @ dense, dim=-1)
+        layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
+        windows = model.windows.cut(photo.image, layout, model.backbone.mean, model.backbone.std)
+        places = [(y, x) for y in layout.starts[0] for x in layout.starts[1]]
+        (h, w), (ph, pw), (top, left) = layout.window, layout.padded, layout.offset
+        inside = resize_regions(torch.from_numpy(masks), layout.image_size)
+        total = windows.new_zeros(len(masks), model.text.shape[1])
+        for start in range(0, len(windows), model.windows.batch):
+            some = slice(start, start + model.windows.batch)
+            features = model.encode(windows[some])
+            dense = F.normalize(features.patches.float(), dim=-1)
+            for patches, (y, x) in zip(dense, places[some], strict=True):
+                part = F.pad(inside[:, y : y + h, x : x + w], (left, pw - w - left, top, ph - h - top))
+                total += mask_on_grid(part, features.grid, dense.device) @ patches
+        return F.normalize(total, dim=-1)
 
 
 @REGION_ENCODERS.register_module()

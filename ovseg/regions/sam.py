@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from ovseg.backbones.sam import SamBackbone
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
+from ovseg.weights import known_sha256
+
+DEFAULT_WEIGHTS = "sam/vit_b"
 
 
 @REGIONS.register_module()
@@ -33,7 +37,7 @@ class SamMasks(RegionSource):
 
     def __init__(
         self,
-        weights: str = "sam/vit_b",
+        weights: str = DEFAULT_WEIGHTS,
         checkpoint: str | Path | None = None,
         precision: str = "fp32",
         points_per_side: int = 32,
@@ -67,6 +71,13 @@ class SamMasks(RegionSource):
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         return [record["segmentation"] for record in self.records(image)]
+
+    @classmethod
+    def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
+        """Weights by hash, so that those of a new training never find the masks of the old."""
+        weights, checkpoint = config.get("weights", DEFAULT_WEIGHTS), config.get("checkpoint")
+        settings = {k: v for k, v in super().cache_key(config).items() if k not in ("weights", "checkpoint")}
+        return {**settings, "sha256": known_sha256(weights, checkpoint)}
 
     def describe(self) -> dict[str, object]:
         return {**super().describe(), **self.backbone.describe(), **self.settings}

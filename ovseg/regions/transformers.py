@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
 
 from ovseg.regions.base import RegionSource, masks_of_ids
 from ovseg.registry import REGIONS
+from ovseg.weights import file_sha256
 
 HINT = (
     "region source {name} needs the package transformers, which ovseg does not install by itself: "
@@ -28,8 +32,19 @@ def _transformers(name: str):
     return transformers
 
 
+class TransformersMasks(RegionSource):
+    """What the sources below share: a model by its name on the hub or a local folder."""
+
+    @classmethod
+    def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
+        """A local folder's weights by their hashes; the hub's models by name."""
+        folder = Path(str(config.get("model", ""))).expanduser()
+        files = sorted(f for f in folder.glob("*") if f.suffix in (".safetensors", ".bin")) if folder.is_dir() else []
+        return {**super().cache_key(config), "sha256": [file_sha256(file) for file in files]}
+
+
 @REGIONS.register_module()
-class Sam2Masks(RegionSource):
+class Sam2Masks(TransformersMasks):
     """SAM 2's automatic masks through transformers' mask-generation pipeline (CorrCLIP's published numbers use SAM 2).
 
     Args:
@@ -72,7 +87,7 @@ class Sam2Masks(RegionSource):
 
 
 @REGIONS.register_module()
-class PanopticMasks(RegionSource):
+class PanopticMasks(TransformersMasks):
     """Segments of Mask2Former or EoMT; class names are thrown away. Trained on masks *with* classes: say so.
 
     Args:

@@ -12,6 +12,7 @@ from ovseg.regions.cache import read_masks, write_masks
 from ovseg.regions.maps import paint_masks, resize_regions
 from ovseg.regions.slic import connect
 from ovseg.registry import REGIONS
+from ovseg.weights import UnknownWeights, file_sha256, get_card
 from tests.small_guides import use_small_guides
 
 RNG = np.random.default_rng(0)
@@ -93,6 +94,46 @@ def test_cache_finds_the_same_pixels_again_and_keeps_settings_apart(tmp_path):
     assert read_masks(files[0], (40, 60)) is not None  # written again
     with pytest.raises(KeyError, match="no region source 'Magic'"):
         CachedRegions(dict(type="Magic"))
+
+
+def test_retrained_weights_never_find_old_masks(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVSEG_CACHE", str(tmp_path / "weights"))  # where hashes are remembered
+    image, weights = photo(), tmp_path / "sam.pth"
+
+    def key(**settings):
+        source = dict(type="SamMasks", checkpoint=str(weights), **settings)
+        return CachedRegions(source, tmp_path).path_of(image)
+
+    weights.write_bytes(b"first training")
+    first = key()
+    assert key(points_per_batch=3, order="descending") == first != key(points_per_side=3)
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(b"first training")
+    assert CachedRegions(dict(type="SamMasks", checkpoint=str(copy)), tmp_path).path_of(image) == first
+    weights.write_bytes(b"second training")
+    assert key() != first
+    described = CachedRegions(dict(type="SamMasks", checkpoint=str(weights)), tmp_path).describe()
+    assert described["sha256"] == file_sha256(weights)
+
+
+def test_a_filled_cache_is_found_before_the_weights_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVSEG_CACHE", str(tmp_path))
+    stated = get_card("sam/vit_b").sources[0].sha256
+    assert SamMasks.cache_key(dict(type="SamMasks"))["sha256"] == stated
+    assert SamMasks.cache_key(dict(type="SamMasks", weights="sam/vit_h"))["sha256"] != stated
+    with pytest.raises(UnknownWeights, match="no weights named 'sam/vit_x'"):
+        SamMasks.cache_key(dict(type="SamMasks", weights="sam/vit_x"))
+
+
+def test_local_models_of_transformers_are_known_by_their_hash(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVSEG_CACHE", str(tmp_path / "weights"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"first")
+    config = dict(type="Sam2Masks", model=str(tmp_path / "model"))
+    first = Sam2Masks.cache_key(config)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"the second")
+    assert Sam2Masks.cache_key(config) != first
+    assert Sam2Masks.cache_key(dict(type="Sam2Masks"))["sha256"] == []
 
 
 def test_unwritable_cache_warns_once(tmp_path):
