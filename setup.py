@@ -58,6 +58,7 @@ setup(
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],
         "sam": ["segment-anything>=1.0", "transformers>=4.56"],
+        "crf": ["pydensecrf2>=1.1"],  # built from source: needs a C++ compiler, takes minutes
         "demo": ["gradio>=5"],
         "scale": ["faiss-cpu>=1.9", "onnx>=1.17", "onnxruntime>=1.20"],
         "test": ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.5", "ruff>=0.12"],

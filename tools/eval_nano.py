@@ -1,6 +1,7 @@
 """Evaluate every method with the embedded nano model on the embedded mini benchmark.
 
     python tools/eval_nano.py --out nano_out                       # all methods, both splits, table, overlays
+    python tools/eval_nano.py --out nano_out --guided              # the methods guided by nano's DINO and SAM as well
     python tools/eval_nano.py --out nano_out --methods clip sclip --limit 20
 
 Writes ``OUT/summary.json`` ({split: {method: mIoU in percent}}), one result per run below ``OUT/runs`` and pictures
@@ -25,6 +26,7 @@ from ovseg.engine import EvalRunner, VisualizationHook
 from ovseg.weights import WeightsError
 
 METHODS = ("clip", "maskclip", "sclip", "clearclip", "naclip", "naclip_pamr")
+GUIDED = ("proxyclip", "clip_dinoiser", "trident", "corrclip", "sam_clip")
 SPLITS = {
     "scenes": "held-out compositions of the sprites nano was trained on",
     "scenes_noto": "the same concepts drawn by another artist (domain gap)",
@@ -49,6 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="folder for the summary, runs and overlays")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"default: {' '.join(METHODS)}")
+    parser.add_argument("--guided", action="store_true", help=f"add {' '.join(GUIDED)}")
     parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=["scenes", "scenes_noto"])
     parser.add_argument("--limit", type=int, help="only the first N images of each split")
     parser.add_argument("--overlays", type=int, default=8, help="pictures per method and split (default: 8)")
@@ -60,8 +63,10 @@ def evaluation_config(method: str, split: str, work_dir: Path, limit: int | None
     """The config of one run: the method's nano config with the data set of ``split``."""
     config = method_config(method, "nano")
     data = Config.fromfile(config_root() / "_base_" / "datasets" / f"{split}.py")
+    asked_for = config.test_dataloader.dataset.pipeline[-1]  # a method may want the original photo as well
     for key in ("test_dataloader", "test_evaluator", "num_classes"):
         config[key] = data[key]
+    config.test_dataloader.dataset.pipeline[-1] = asked_for
     if split == "coco100_voc21":
         config.model.vocabulary = dict(file="voc21", background=0)
     config.test_dataloader.num_workers = workers
@@ -99,12 +104,13 @@ def print_table(console: Console, summary: dict[str, dict[str, float]], seconds:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console, errors = Console(), Console(stderr=True)
+    methods = list(dict.fromkeys([*args.methods, *(GUIDED if args.guided else ())]))
     summary: dict[str, dict[str, float]] = {split: {} for split in args.splits}
     seconds: dict[str, float] = {}
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         for split in args.splits:
-            for method in args.methods:
+            for method in methods:
                 errors.print(f"{split} · {method}", style="bold", highlight=False)
                 start = time.perf_counter()
                 summary[split][method] = round(run(method, split, args), 2)

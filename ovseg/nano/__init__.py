@@ -1,7 +1,28 @@
 """nano: the small CLIP that ships with ovseg, the scenes it is trained on and the benchmark made of them."""
 
 from ovseg.nano.dataset import SceneCaptions, stack_captions
+from ovseg.nano.guide_pretrain import GuidePretrainer, ScenePhotos, SceneViews, stack_views
+from ovseg.nano.guided_clip import GuidedClipPretrainer
 from ovseg.nano.pretrain import ClipPretrainer
 from ovseg.nano.probe import ProbeHook
+from ovseg.nano.sam_dataset import SceneMasks, stack_prompts
+from ovseg.nano.sam_pretrain import SamPretrainer
+from ovseg.nano.sam_probe import MaskProbeHook
+from ovseg.nano.validation import ValidationScenes
 
-__all__ = ["ClipPretrainer", "ProbeHook", "SceneCaptions", "stack_captions"]
+__all__ = [
+    "ClipPretrainer",
+    "GuidePretrainer",
+    "GuidedClipPretrainer",
+    "MaskProbeHook",
+    "ProbeHook",
+    "SamPretrainer",
+    "SceneCaptions",
+    "SceneMasks",
+    "ScenePhotos",
+    "SceneViews",
+    "ValidationScenes",
+    "stack_captions",
+    "stack_prompts",
+    "stack_views",
+]

@@ -85,11 +85,20 @@ class _Photos:
         return photo, self.names[self._labels[i]]
 
 
-@DATASETS.register_module()
-class SceneCaptions(Dataset):
-    """Scenes with the words that can be seen in them. No mask or box leaves this data set.
+@functools.cache
+def _textures(edge: int) -> dict[str, list[np.ndarray]]:
+    # Drawn on first use, hence in the loader's worker.
+    cv2.setNumThreads(1)
+    return {
+        name: [texture(name, 10_000 * (k + 1) + i, (edge, edge)) for i in range(_TEXTURES_PER_NAME)]
+        for k, name in enumerate((*BACKGROUNDS, PLAIN))
+    }
 
-    Sample ``i`` is a pure function of ``(seed, i)``: a resumed training goes on with fresh scenes.
+
+class RandomScenes(Dataset):
+    """Draws scenes; the data sets below say what they give away of them.
+
+    Scene ``i`` is a pure function of ``(seed, i)``: a resumed training goes on with fresh scenes.
 
     Args:
         sprites: sprite pack or folder, see :mod:`ovseg.nano.sprites`.
@@ -102,8 +111,6 @@ class SceneCaptions(Dataset):
         plain_share: probability that an unnamed plain colour or ramp is the background.
         style: keyword arguments of :class:`SceneStyle`.
         easy: the first so many samples show one or two large objects each.
-
-    Items are dicts: ``inputs`` uint8 ``[3, size, size]`` RGB, ``words`` list of the words seen.
     """
 
     def __init__(
@@ -131,29 +138,20 @@ class SceneCaptions(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    @functools.cached_property
-    def _textures(self) -> dict[str, list[np.ndarray]]:
-        # Drawn on first use, hence in the loader's worker.
-        cv2.setNumThreads(1)
-        edge = max(_TEXTURE_SIZE, self.size)
-        return {
-            name: [texture(name, 10_000 * (k + 1) + i, (edge, edge)) for i in range(_TEXTURES_PER_NAME)]
-            for k, name in enumerate((*BACKGROUNDS, PLAIN))
-        }
-
     def _background(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         draw = rng.random()
         if self._photos is not None and draw < self.photo_share:
             return self._photos.draw(rng, self.size)
         plain = draw > 1 - self.plain_share
         name = PLAIN if plain else BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-        source = self._textures[name][rng.integers(_TEXTURES_PER_NAME)]
+        source = _textures(max(_TEXTURE_SIZE, self.size))[name][rng.integers(_TEXTURES_PER_NAME)]
         y, x = rng.integers(0, source.shape[0] - self.size + 1, 2)
         crop = source[y : y + self.size, x : x + self.size][:, :: (-1 if rng.random() < 0.5 else 1)]
         crop = np.ascontiguousarray(crop)
         return (jitter(rng, crop, self.style.colour / 2) if self.style.colour else crop), name
 
-    def __getitem__(self, index: int) -> dict:
+    def draw(self, index: int) -> tuple[Scene, list[str]]:
+        """Scene ``index`` and the words of its mask's values: the background's, then those of the items."""
         rng = np.random.default_rng((self.seed, index))
         image, background = self._background(rng)
         scene = Scene(image, np.zeros(image.shape[:2], dtype=np.uint8))
@@ -164,8 +162,20 @@ class SceneCaptions(Dataset):
         pools = [self._pools[0] if rng.random() < self.benchmark_share else self._pools[-1] for _ in range(count)]
         items = [int(pool[rng.integers(len(pool))]) for pool in pools]
         scatter(rng, scene, self.book, items, style)
-        names = [background, *(self.book.words[i] for i in items)]
-        words = [name for name, seen in zip(names, scene.seen(count, _SEEN), strict=True) if seen]
+        return scene, [background, *(self.book.words[i] for i in items)]
+
+
+@DATASETS.register_module()
+class SceneCaptions(RandomScenes):
+    """Scenes with the words that can be seen in them. No mask or box leaves this data set.
+
+    Arguments as of :class:`RandomScenes`. Items are dicts: ``inputs`` uint8 ``[3, size, size]`` RGB, ``words`` list of
+    the words seen.
+    """
+
+    def __getitem__(self, index: int) -> dict:
+        scene, names = self.draw(index)
+        words = [name for name, seen in zip(names, scene.seen(len(names) - 1, _SEEN), strict=True) if seen]
         return {"inputs": scene.image.transpose(2, 0, 1), "words": list(dict.fromkeys(words))}
 
 

@@ -1,7 +1,8 @@
-"""Turn a training checkpoint into the shipped weights: ``python -m ovseg.nano.export CHECKPOINT [--out FILE]``."""
+"""Turn training checkpoints into the shipped weights: ``python -m ovseg.nano.export CHECKPOINT ... [--part sam]``."""
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-DEFAULT_OUT = Path(__file__).parents[1] / "assets" / "nano" / "clip.safetensors"
-_PREFIX = "clip."
+#: Name of the file in the assets: prefix of the weights in the training's checkpoint.
+PARTS = {"clip": "clip.", "sam": "sam.", "guide": "guide.", "dinoiser": ""}
+ASSETS = Path(__file__).parents[1] / "assets" / "nano"
 
 
-def read_checkpoint(path: Path | str) -> dict[str, torch.Tensor]:
-    """The CLIP weights of a checkpoint of ``ClipPretrainer``: averaged ones where the training averaged.
+def read_checkpoint(path: Path | str, part: str = "clip") -> dict[str, torch.Tensor]:
+    """The weights of one part of a checkpoint of a nano training: averaged ones where the training averaged.
 
     Only tensors and MMEngine's own log buffers are unpickled.
 
@@ -26,19 +28,29 @@ def read_checkpoint(path: Path | str) -> dict[str, torch.Tensor]:
     allowed += [getattr]
     with torch.serialization.safe_globals(allowed):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {
-        name.removeprefix(_PREFIX): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(_PREFIX)
-    }
+    prefix = PARTS[part]
+    state = checkpoint["state_dict"]
+    weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not weights:
-        raise ValueError(f"{path} holds no weights named {_PREFIX}*: is it a checkpoint of ClipPretrainer?")
+        raise ValueError(f"{path} holds no weights named {prefix}*: is it a checkpoint of another training?")
     return weights
 
 
-def export(checkpoint: Path | str, out: Path = DEFAULT_OUT) -> int:
-    """Write the weights in float16 as safetensors, in one atomic step; returns the size in bytes."""
-    weights = {name: tensor.half().contiguous() for name, tensor in read_checkpoint(checkpoint).items()}
+def export(checkpoints: Path | str | Sequence[Path | str], out: Path | None = None, part: str = "clip") -> int:
+    """Write the weights in float16 as safetensors, in one atomic step; returns the size in bytes.
+
+    Args:
+        checkpoints: one, or several of one training, whose mean is written.
+        out: the file; default: where ovseg looks for what it ships.
+        part: one of :data:`PARTS`.
+
+    Raises:
+        ValueError: a checkpoint holds no such weights.
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (Path, str)) else checkpoints
+    each = [read_checkpoint(path, part) for path in paths]
+    weights = {name: torch.stack([w[name].float() for w in each]).mean(0).half().contiguous() for name in each[0]}
+    out = ASSETS / f"{part}.safetensors" if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
     save_file(weights, partial, metadata={"format": "pt"})
@@ -49,10 +61,12 @@ def export(checkpoint: Path | str, out: Path = DEFAULT_OUT) -> int:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="several: their mean")
+    parser.add_argument("--part", choices=PARTS, default="clip")
+    parser.add_argument("--out", type=Path, help="default: where ovseg looks for what it ships")
     args = parser.parse_args()
-    print(f"{export(args.checkpoint, args.out) / 1e6:.1f} MB in {args.out}")
+    size = export(args.checkpoints, args.out, args.part)
+    print(f"{size / 1e6:.1f} MB in {args.out or ASSETS / f'{args.part}.safetensors'}")
 
 
 if __name__ == "__main__":

@@ -241,20 +241,34 @@ class ClipPretrainer(BaseModel):
         # Only the class token's row of the last block is needed.
         token = x[:, :1] + attend(last.attn, last.ln_1(x), queries=1)
         token = token + last.mlp(last.ln_2(token))
-        # Images by quarters: two by the value path, one by q-q and one by k-k attention.
-        first, second, third = b // 2, b // 2 + b // 4, b
-        value = torch.cat(
+        value = self.read_patches(x, images, kept)
+        # A quarter of the batch is enough for the small term on this path.
+        part = slice(0, max(1, b // 4))
+        residual = x[part, 1:] + value_path(visual, x[part, 1:])
+        residual = residual + last.mlp(last.ln_2(residual))
+        return tuple(visual.ln_post(z) @ visual.proj for z in (token[:, 0], value, residual))
+
+    def read_patches(self, x: Tensor, images: Tensor, kept: Tensor) -> Tensor:
+        """Patches of the last block as dense methods read them: two quarters of the images by the value path, one each
+        by q-q and k-k attention.
+
+        Args:
+            x: all tokens that enter the last block, class token first, ``[b, 1 + n, width]``.
+            images: uint8 ``[b, 3, h, w]``.
+            kept: which patches ``x`` holds, in its order, int64 ``[b, n]``.
+
+        Returns:
+            ``[b, n, width]``.
+        """
+        visual, b = self.clip.visual, len(x)
+        first, second = b // 2, b // 2 + b // 4
+        return torch.cat(
             [
                 value_path(visual, x[:first, 1:]),
                 self_attention(visual, x[first:second], "q")[:, 1:],
-                self_attention(visual, x[second:third], "k")[:, 1:],
+                self_attention(visual, x[second:], "k")[:, 1:],
             ]
         )
-        # A quarter of the batch is enough for the small term on this path.
-        part = slice(0, max(1, b // 4))
-        residual = x[part, 1:] + value[part]
-        residual = residual + last.mlp(last.ln_2(residual))
-        return tuple(visual.ln_post(z) @ visual.proj for z in (token[:, 0], value, residual))
 
     def _places(self, rows: int, columns: int) -> Tensor:
         """Positional embedding of a small image: a random window of the full grid's, ``[rows * columns, width]``."""

@@ -131,6 +131,10 @@ class ProbeHook(Hook):
         self.interval = interval
         self.words, self.scenes = validation_scenes(sprite_files.load(sprites), count)
 
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Figures in percent of the model that is trained, with averaged weights where there are some."""
+        return evaluate(model.clip, self.words, self.scenes)
+
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Probe when due."""
         if not self.every_n_train_iters(runner, self.interval):
@@ -138,7 +142,7 @@ class ProbeHook(Hook):
         averaged = [hook.ema_model.module for hook in runner.hooks if hasattr(hook, "ema_model")]
         model = averaged[0] if averaged else runner.model
         model.eval()
-        result = evaluate(model.clip, self.words, self.scenes)
+        result = self.measure(model)
         model.train()
         row = {"iteration": runner.iter + 1}
         row |= {name: round(runner.message_hub.get_scalar(f"train/{name}").mean(200), 4) for name in ("loss", "time")}

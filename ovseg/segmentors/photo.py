@@ -60,9 +60,7 @@ class Evidence:
         y0, y1, _ = rows.indices(height)
         x0, x1, _ = columns.indices(width)
         device = self.query_to_class.device
-        to_rows, to_columns = (
-            bilinear_matrix(n, m).to(device) for n, m in zip((y1 - y0, x1 - x0), size, strict=True)
-        )
+        to_rows, to_columns = (bilinear_matrix(n, m).to(device) for n, m in zip((y1 - y0, x1 - x0), size, strict=True))
         step = max(1, BLOCK_VALUES * size[0] // (self.scores.num_queries * (x1 - x0) * (y1 - y0)))
         best = []
         for start in range(0, size[0], step):

@@ -5,7 +5,7 @@ from .errors import CheckpointError, DownloadError, UnknownWeights, WeightsError
 from .hashes import cache_dir, file_sha256
 from .load import Loaded, LoadedClip, load_clip, load_dino, load_heads, load_sam
 from .reading import load_state_dict, read_checkpoint
-from .resolve import resolve
+from .resolve import known_sha256, resolve
 
 __all__ = [
     "CheckpointError",
@@ -21,6 +21,7 @@ __all__ = [
     "catalogue",
     "file_sha256",
     "get_card",
+    "known_sha256",
     "load_clip",
     "load_dino",
     "load_heads",

@@ -140,6 +140,45 @@ def _nano() -> Iterable[WeightCard]:
         notes="Small, for smoke tests, CI and learning; its figures say nothing about those of real weights. A small "
         "part of its training images were ImageNet photos (non-commercial research).",
     )
+    yield WeightCard(
+        name="nano_sam",
+        kind="sam",
+        family="nano (comes with ovseg)",
+        arch="nano_sam",
+        sources=(),
+        licence="as ovseg; see its model card",
+        commercial="ask",
+        image_size=256,
+        **_CLIP_NORM,
+        packaged=ASSETS / "nano" / "sam",
+        notes="`nano_sam` is trained on the masks of composed scenes, from nano's image tower.",
+    )
+    yield WeightCard(
+        name="nano_guide",
+        kind="dino",
+        family="nano (comes with ovseg)",
+        arch="nano_guide",
+        sources=(),
+        licence="as ovseg; see its model card",
+        commercial="yes",
+        image_size=112,
+        **_CLIP_NORM,
+        packaged=ASSETS / "nano" / "guide",
+        notes="`nano_guide` is a ViT of patch size 8, trained from scratch on composed scenes without words or masks.",
+    )
+    yield WeightCard(
+        name="nano_dinoiser",
+        kind="heads",
+        family="nano (comes with ovseg)",
+        arch="clip_dinoiser",
+        sources=(),
+        licence="as ovseg; see its model card",
+        commercial="ask",
+        image_size=112,
+        **_CLIP_NORM,
+        packaged=ASSETS / "nano" / "dinoiser",
+        notes="`nano_dinoiser`: heads for `nano`, taught by `nano_guide`.",
+    )
 
 
 def _clip_card(

@@ -17,6 +17,7 @@ import open_clip
 import timm
 from open_clip.model import CLIP, CustomTextCLIP
 from segment_anything import sam_model_registry
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from .assemble import assemble, skip_initialisation
@@ -26,6 +27,7 @@ from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .reading import load_state_dict
 from .resolve import resolve
+from .sam_model import build_sam
 
 Checkpoint = str | PathLike[str] | None
 
@@ -119,8 +121,8 @@ def load_sam(name: str, checkpoint: Checkpoint = None) -> Loaded:
 def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) -> Loaded:
     """Loads the trained heads of CLIP-DINOiser (Wysoczanska et al., 2024).
 
-    ``model`` is an ``nn.ModuleDict`` of two convolutions on a map of CLIP's features [B, 768, h, w]: ``obj_proj`` (3x3,
-    256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
+    ``model`` is an ``nn.ModuleDict`` of two convolutions on a map of CLIP's features [B, width, h, w], width 768 for
+    the official heads: ``obj_proj`` (3x3, 256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
 
     Args:
         name: An entry of the catalogue.
@@ -167,24 +169,38 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
 def _build_dino(card: WeightCard, path: Path) -> nn.Module:
     weights = dino_backbone(load_state_dict(path))
     with skip_initialisation():
-        model = timm.create_model(card.arch, pretrained=False, num_classes=0, dynamic_img_size=True)
+        if card.packaged is not None:
+            model = build_packaged_vit(_packaged_config(card))
+        else:
+            model = timm.create_model(card.arch, pretrained=False, num_classes=0, dynamic_img_size=True)
     return assemble(model, weights, path, f"{card.name} (timm {card.arch})")
+
+
+def build_packaged_vit(config: dict[str, Any]) -> VisionTransformer:
+    """An untrained ViT of sizes that timm has no name for.
+
+    Args:
+        config: of a packaged DINO; ``model_cfg`` holds arguments of timm's ``VisionTransformer``.
+    """
+    return VisionTransformer(**config["model_cfg"], num_classes=0, dynamic_img_size=True)
 
 
 def _build_sam(card: WeightCard, path: Path) -> nn.Module:
     weights = load_state_dict(path)
     with skip_initialisation():
-        model = sam_model_registry[card.arch](checkpoint=None)
+        packaged = card.packaged is not None
+        model = build_sam(_packaged_config(card)) if packaged else sam_model_registry[card.arch]()
     return assemble(model, weights, path, f"{card.name} (segment_anything {card.arch})")
 
 
 def _build_heads(card: WeightCard, path: Path) -> nn.Module:
     weights = dinoiser_heads(load_state_dict(path))
+    width = 768 if card.packaged is None else _packaged_config(card)["width"]
     with skip_initialisation():
         model = nn.ModuleDict(
             {
-                "obj_proj": nn.Conv2d(768, 256, 3, padding=1, padding_mode="replicate"),
-                "bkg_decoder": nn.Conv2d(768, 1, 1),
+                "obj_proj": nn.Conv2d(width, 256, 3, padding=1, padding_mode="replicate"),
+                "bkg_decoder": nn.Conv2d(width, 1, 1),
             }
         )
     return assemble(model, weights, path, f"{card.name} (the two heads of CLIP-DINOiser)")
@@ -202,13 +218,18 @@ def _clip_config(card: WeightCard) -> dict[str, Any]:
     """open_clip's configuration: ``model_cfg`` and, for packaged models that have one, ``preprocess_cfg``."""
     if card.packaged is None:
         return {"model_cfg": open_clip.get_model_config(card.arch)}
+    config = _packaged_config(card)
+    return config if "model_cfg" in config else {"model_cfg": config}
+
+
+def _packaged_config(card: WeightCard) -> dict[str, Any]:
+    """The json file beside weights that come with ovseg."""
     path = card.packaged.with_suffix(".json")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         problem = f"the model's configuration cannot be read ({error})"
         raise CheckpointError(path, problem, "Install ovseg again") from None
-    return config if "model_cfg" in config else {"model_cfg": config}
 
 
 def _tokenizer(card: WeightCard, config: dict[str, Any], path: Path) -> Callable[[str | list[str]], Tensor]:

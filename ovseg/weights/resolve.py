@@ -59,6 +59,24 @@ def resolve(name: str, checkpoint: str | PathLike[str] | None = None, *, fetch: 
     raise WeightsNotFound(not_found_message(card, "; ".join(reasons)))
 
 
+def known_sha256(name: str, checkpoint: str | PathLike[str] | None = None) -> str | None:
+    """SHA-256 of the file that :func:`resolve` gives, without reading the weights or fetching anything.
+
+    Where the file is not on this machine it is what the publisher states, which a later download must match; None where
+    nothing is stated either.
+
+    Raises:
+        UnknownWeights: No such name.
+        CheckpointError: The file cannot be read.
+    """
+    card = get_card(name)
+    found = find_local(card) if checkpoint is None else (Path(checkpoint).expanduser(), None)
+    if found is not None and found[0].is_file():
+        return file_sha256(found[0])
+    stated = [source.sha256 for source in card.sources if source.sha256 is not None and len(source.sha256) == 64]
+    return stated[0] if stated and checkpoint is None else None
+
+
 def cache_path(card: WeightCard, source: Source) -> Path:
     """Where the file of one source of a card lies in ovseg's cache."""
     return cache_dir() / (card.name + source.suffix)

@@ -176,10 +176,10 @@ def test_other_modes_are_refused(config):
 
 
 def test_shipped_weights_load_strictly_and_are_small():
-    from ovseg.nano.export import DEFAULT_OUT
+    from ovseg.nano.export import ASSETS
 
-    shipped = build_clip(DEFAULT_OUT.with_name("clip.json"))
-    shipped.load_state_dict(load_file(DEFAULT_OUT), strict=True)
+    shipped = build_clip(ASSETS / "clip.json")
+    shipped.load_state_dict(load_file(ASSETS / "clip.safetensors"), strict=True)
     assert sum(p.numel() for p in shipped.visual.parameters()) <= 8_000_000
-    assert DEFAULT_OUT.stat().st_size <= 30_000_000
+    assert (ASSETS / "clip.safetensors").stat().st_size <= 30_000_000
     assert all(torch.isfinite(p).all() for p in shipped.parameters())

@@ -79,5 +79,5 @@ def test_exported_weights_load_strictly(trained, tmp_path):
 
 def test_foreign_checkpoints_are_refused(tmp_path):
     torch.save({"state_dict": {"other": torch.zeros(1)}}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="is it a checkpoint of ClipPretrainer"):
+    with pytest.raises(ValueError, match="is it a checkpoint of another training"):
         export(tmp_path / "other.pth", tmp_path / "clip.safetensors")
