@@ -15,6 +15,6 @@ model = dict(
     windows=dict(crop=112, stride=48, batch=32),
     # Nano's SAM finds all objects alike: with the paper's limit (1.2 times the mean cosine, at most 0.9) an object
     # gets 4 to 18 % of its new features from itself. A limit near 1 mixes little, so it does less harm.
-    stitch=dict(cos_factor=9.0, cap=0.98),
+    stitch=dict(cos_factor=99.0, cap=0.995),
     label_refiners=[],
 )
