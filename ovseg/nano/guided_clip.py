@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ovseg.nano.pretrain import ClipPretrainer, self_attention, value_path
+from ovseg.ops import correlation_attention
 from ovseg.registry import GUIDES, MODELS
 
 
@@ -31,11 +32,8 @@ def guided_attention(
     weight, bias = block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :]
     values = F.linear(block.ln_1(x), weight, bias).float().mT.unflatten(2, grid)
     values = F.interpolate(values, size=features_grid, mode="bilinear", align_corners=False).flatten(2).mT
-    similarity = features @ features.mT
-    shifted = rule["gamma"] * (similarity - rule["beta"] * similarity.mean((1, 2), keepdim=True))
-    itself = torch.eye(shifted.shape[1], dtype=torch.bool, device=shifted.device)
-    weights = shifted.masked_fill((shifted < 0) & ~itself, -torch.inf).softmax(dim=-1)
-    return block.attn.out_proj(weights @ values)
+    mixed = correlation_attention(features, values, scale=rule["gamma"], beta=rule["beta"])
+    return block.attn.out_proj(mixed)
 
 
 @MODELS.register_module()
