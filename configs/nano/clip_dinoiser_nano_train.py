@@ -1,8 +1,7 @@
 # Heads of CLIP-DINOiser for nano: `python tools/train.py configs/nano/clip_dinoiser_nano_train.py`
 # after `python -m ovseg.nano.sprites fetch`. Student: nano's CLIP; teacher: nano's guide; training photos: composed
 # scenes without labels. Validation mIoU every 50 iterations on scenes of another seed, never on data/scenes.
-default_scope = "ovseg"
-custom_imports = dict(imports=["ovseg.nano"], allow_failed_imports=False)
+_base_ = ["../_base_/runtime/nano_train.py"]
 max_iters = 400
 sprites = "data/sprites/fluent.npz"
 crop = 112
@@ -28,13 +27,10 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=False),
     collate_fn=dict(type="pseudo_collate"),
     dataset=dict(type="ScenePhotos", sprites=sprites, size=crop, seed=11, style=dict(edge=(60, 150), items=(1, 4))),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=50)
+train_cfg = dict(max_iters=max_iters, val_interval=50)
 val_cfg = dict(type="ValLoop")
 val_dataloader = dict(
     batch_size=1,
@@ -45,19 +41,9 @@ val_dataloader = dict(
 )
 val_evaluator = dict(type="SegMetric")
 
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=5e-4, weight_decay=0.01))
+optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.01))
 param_scheduler = [dict(type="MultiStepLR", by_epoch=False, milestones=[300], gamma=0.1)]
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=20),
-    checkpoint=dict(
-        type="CheckpointHook",
-        interval=50,
-        by_epoch=False,
-        max_keep_ckpts=2,
-        save_last=True,
-        published_keys=["state_dict"],
-    ),
+    checkpoint=dict(interval=50, max_keep_ckpts=2, save_last=True, published_keys=["state_dict"]),
 )
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)
 work_dir = "work_dirs/clip_dinoiser_nano_train"

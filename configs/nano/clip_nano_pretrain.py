@@ -2,9 +2,7 @@
 # after `python -m ovseg.nano.sprites fetch`.
 # The shipped weights had less time than this: see ovseg/assets/nano/MODEL_CARD.md.
 # Two CPU cores: set OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE, or the loader and the model spin against each other.
-default_scope = "ovseg"
-custom_imports = dict(imports=["ovseg.nano"], allow_failed_imports=False)
-
+_base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 30000
 warmup = 150
 sprites = "data/sprites/fluent.npz"
@@ -14,10 +12,6 @@ model = dict(type="ClipPretrainer", clip="ovseg/assets/nano/clip.json", keep=1.0
 
 train_dataloader = dict(
     batch_size=72,
-    num_workers=1,
-    persistent_workers=True,
-    prefetch_factor=4,
-    sampler=dict(type="InfiniteSampler", shuffle=False),
     collate_fn=dict(type="stack_captions"),
     dataset=dict(
         type="SceneCaptions",
@@ -29,15 +23,11 @@ train_dataloader = dict(
         style=dict(edge=(40, 120), items=(1, 3), margin=-0.1),
     ),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 
 optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=6e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=2.0),
+    optimizer=dict(lr=6e-4, betas=(0.9, 0.98), weight_decay=0.05),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
         custom_keys={
             name: dict(decay_mult=0.0)
             for name in ("token_embedding", "positional_embedding", "class_embedding", "logit_scale")
@@ -50,15 +40,12 @@ param_scheduler = [
 ]
 
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=25),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=3),
+    logger=dict(interval=25),
+    checkpoint=dict(interval=500, max_keep_ckpts=3),
 )
 custom_hooks = [
     # Updated every 8th iteration: an average of all weights costs as much as a small step.
     dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.04, interval=8, begin_iter=warmup),
     dict(type="ProbeHook", sprites=sprites, interval=500),
 ]
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)
-resume = False
 work_dir = "work_dirs/clip_nano_pretrain"

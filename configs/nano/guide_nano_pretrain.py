@@ -1,9 +1,7 @@
 # nano's guide from images alone: `python tools/train.py configs/nano/guide_nano_pretrain.py`
 # after `python -m ovseg.nano.sprites fetch`, then `python -m ovseg.nano.export CHECKPOINT --part guide`.
 # One CPU core took 27 minutes; set OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE and leave another one to the loader.
-default_scope = "ovseg"
-custom_imports = dict(imports=["ovseg.nano"], allow_failed_imports=False)
-
+_base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 1500
 warmup = 60
 
@@ -11,10 +9,6 @@ model = dict(type="GuidePretrainer", guide="ovseg/assets/nano/guide.json")
 
 train_dataloader = dict(
     batch_size=40,
-    num_workers=1,
-    persistent_workers=True,
-    prefetch_factor=4,
-    sampler=dict(type="InfiniteSampler", shuffle=False),
     collate_fn=dict(type="stack_views"),
     dataset=dict(
         type="SceneViews",
@@ -29,24 +23,13 @@ train_dataloader = dict(
         ),
     ),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=2.0),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.02, begin=0, end=warmup, by_epoch=False),
     dict(type="CosineAnnealingLR", eta_min=1e-5, begin=warmup, end=max_iters, by_epoch=False),
 ]
 
-default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=20),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=100, max_keep_ckpts=5),
-)
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)
-resume = False
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=5))
 work_dir = "work_dirs/guide_nano_pretrain"

@@ -2,10 +2,12 @@
 
 from ovseg.backbones.clip import ClipBackbone
 from ovseg.backbones.dino import DinoBackbone
+from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
 
 __all__ = [
+    "CachedGuide",
     "ClipBackbone",
     "DinoBackbone",
     "EvaTower",

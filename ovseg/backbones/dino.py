@@ -114,6 +114,7 @@ class DinoBackbone(nn.Module):
             "sha256": self.sha256,
             "feature": self.feature,
             "block": self.block,
+            "pos_embed": self.pos_embed,
             "precision": self.precision,
         }
 

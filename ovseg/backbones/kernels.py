@@ -44,7 +44,7 @@ def packing_reasons() -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
     """The type a linear layer computes in: autocast's, where that is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -57,7 +57,7 @@ def _packs(x: Tensor, weight: Tensor) -> bool:
         and not trained
         and not weight.is_inference()
         and not torch.compiler.is_compiling()
-        and _dtype(x) in (torch.float32, torch.bfloat16)
+        and compute_dtype(x) in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and not packing_reasons()
     )
@@ -77,7 +77,7 @@ def _prepared(weight: Tensor, bias: Tensor | None, rows: slice, dtype: torch.dty
 
 
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, activation: str, scales=(1.0, 1.0)) -> Tensor:
-    dtype = _dtype(x)
+    dtype = compute_dtype(x)
     packed, offset = _prepared(weight, bias, rows, dtype, scales)
     algorithm = "none" if activation == "gelu" else ""
     return torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, offset, activation, [], algorithm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,14 +12,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
-from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
+from segment_anything.modeling.image_encoder import Block
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import feed_forward, linear
+from ovseg.backbones.kernels import compute_dtype, feed_forward, linear
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
 from ovseg.weights import load_sam
+
+ROWS = 1024
+"""Cells that the linear layers see at once on the CPU."""
 
 
 @dataclass
@@ -232,6 +236,7 @@ class SamBackbone(nn.Module):
         x = encoder.patch_embed(pixels)  # not under autocast: all blocks add to it, so it stays fp32
         if encoder.pos_embed is not None:
             x = x + encoder.pos_embed
+        x = x.contiguous()  # the convolution puts channels first, and every sum after it would keep that order
         with self._autocast():
             for block in encoder.blocks:
                 x, last = run_block(block, x)
@@ -257,36 +262,42 @@ class SamBackbone(nn.Module):
 
 
 def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
-    """One block of SAM's image encoder on ``[B, h, w, d]``, with its attention taken apart.
+    """One block of SAM's image encoder on ``[B, h, w, d]`` (overwritten), with its attention taken apart.
 
     segment_anything pads before the first linear layer and crops after the last one; a padded cell's q, k and v are
-    that layer's bias, so both layers need to see the real cells only.
+    that layer's bias, so both layers need to see the real cells only. On the CPU they see ``ROWS`` cells at a time:
+    memory of a few MiB is used again and again, where tens of MiB would come fresh from the system each time.
     """
-    attn, grid = block.attn, tuple(x.shape[1:3])
-    qkv = linear(block.norm1(x), attn.qkv.weight, attn.qkv.bias)
-    if block.window_size:
-        qkv, padded = _windows(qkv, block.window_size, attn.qkv.bias)
-    batch, h, w, _ = qkv.shape
-    q, k, v = qkv.reshape(batch, h * w, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-    rel_h, rel_w = relative_positions(attn.rel_pos_h, h), relative_positions(attn.rel_pos_w, w)
-    z = decomposed_attention(q, k, v, rel_h, rel_w, scale=attn.scale)
-    z = z.transpose(1, 2).reshape(batch, h, w, -1)
-    if block.window_size:
-        z = window_unpartition(z, block.window_size, padded, grid)
-    x = x + linear(z, attn.proj.weight, attn.proj.bias)
-    mlp = block.mlp
-    x = x + feed_forward(block.norm2(x), mlp.lin1, mlp.act, mlp.lin2)
+    attn, mlp, (batch, height, width, _) = block.attn, block.mlp, x.shape
+    cells = x.view(-1, x.shape[-1])
+    step = ROWS if x.device.type == "cpu" else len(cells)
+    size = (block.window_size, block.window_size) if block.window_size else (height, width)
+    place, windows = window_places(batch, height, width, size, x.device)
+    qkv = torch.empty(windows * size[0] * size[1], attn.qkv.out_features, dtype=compute_dtype(x), device=x.device)
+    if len(qkv) > len(cells):
+        qkv[:] = 0 if attn.qkv.bias is None else attn.qkv.bias
+    for at, part in zip(place.split(step), cells.split(step), strict=True):
+        qkv.index_copy_(0, at, linear(block.norm1(part), attn.qkv.weight, attn.qkv.bias))
+    q, k, v = qkv.view(windows, size[0] * size[1], 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    rel_h, rel_w = relative_positions(attn.rel_pos_h, size[0]), relative_positions(attn.rel_pos_w, size[1])
+    mixed = decomposed_attention(q, k, v, rel_h, rel_w, scale=attn.scale).transpose(1, 2).reshape(len(qkv), -1)
+    for at, part in zip(place.split(step), cells.split(step), strict=True):
+        part += linear(mixed.index_select(0, at), attn.proj.weight, attn.proj.bias)
+        part += feed_forward(block.norm2(part), mlp.lin1, mlp.act, mlp.lin2)
     return x, LastBlock(q, k, v, rel_h, rel_w, attn.scale)
 
 
-def _windows(cells: Tensor, size: int, padding: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
-    """``[B, h, w, c]`` cells to windows ``[B * n, size, size, c]``; cells beyond the edge are ``padding`` ``[c]``."""
-    batch, height, width, channels = cells.shape
-    padded = (-(-height // size) * size, -(-width // size) * size)
-    if padded != (height, width):
-        whole = cells.new_zeros(batch, *padded, channels)
-        if padding is not None:
-            whole[:, height:] = whole[:, :height, width:] = padding.to(cells.dtype)
-        whole[:, :height, :width] = cells
-        cells = whole
-    return window_partition(cells, size)[0], padded
+@lru_cache(maxsize=16)
+def window_places(
+    batch: int, height: int, width: int, size: tuple[int, int], device: torch.device
+) -> tuple[Tensor, int]:
+    """Where the cells of ``[B, h, w]`` lie when windows of ``size`` follow each other, and how many windows there are.
+
+    Returns:
+        int64 ``[B * h * w]``: for each cell its place among those of all windows, padding included; their number.
+    """
+    rows, columns = -(-height // size[0]), -(-width // size[1])
+    sample = torch.arange(batch, device=device)[:, None, None]
+    y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    window = (sample * rows + y // size[0]) * columns + x // size[1]
+    return ((window * size[0] + y % size[0]) * size[1] + x % size[1]).flatten(), batch * rows * columns

@@ -38,8 +38,9 @@ class SceneMasks(RandomScenes):
 
     Items are dicts: ``inputs`` uint8 ``[3, image_size, image_size]`` RGB, 0 right of and below the photo; ``size``
     int64 ``[2]``, its height and width there; ``targets`` uint8 ``[points + boxes, side, side]``, 255 times the share
-    of each mask cell that is covered; ``points`` float32 ``[points, 2]`` (x, y); ``boxes`` float32 ``[boxes, 4]``
-    (x0, y0, x1, y1), in pixels of the input.
+    of each mask cell that is covered; ``ids`` int64 ``[grid, grid]``, what most of each cell of the image embedding
+    shows: 0 the background, from 1 on the sprites, -1 no photo or no majority; ``points`` float32 ``[points, 2]``
+    (x, y); ``boxes`` float32 ``[boxes, 4]`` (x0, y0, x1, y1), in pixels of the input.
 
     Raises:
         ValueError: a crop larger than what is drawn.
@@ -91,6 +92,7 @@ class SceneMasks(RandomScenes):
         return {
             "inputs": image.transpose(2, 0, 1),
             "size": np.array(size),
+            "ids": _majority(ids, size, 4 * MASK_STRIDE),
             "targets": (cells.mean(axis=(2, 4), dtype=np.float32) * 255).astype(np.uint8),
             "points": points.reshape(-1, 2),
             "boxes": boxes.reshape(-1, 4),
@@ -117,6 +119,16 @@ class SceneMasks(RandomScenes):
         # A tenth of the sides, at most 20 pixels of the 1024 of the original.
         spread = np.minimum(np.tile(box[2:] - box[:2], 2) / 10, self.image_size * 20 / 1024)
         return (box + rng.normal(0, 0.5, 4).clip(-1, 1) * spread).clip(0, self.image_size - 1)
+
+
+def _majority(ids: np.ndarray, size: tuple[int, int], stride: int) -> np.ndarray:
+    """The id of more than half of each ``stride x stride`` cell inside ``size``, else -1; int64 ``[grid, grid]``."""
+    labels = ids.astype(np.int64)
+    labels[size[0] :], labels[:, size[1] :] = -1, -1
+    grid = len(labels) // stride
+    cells = labels.reshape(grid, stride, grid, stride).transpose(0, 2, 1, 3).reshape(grid, grid, -1)
+    middle = np.sort(cells, axis=-1)[..., cells.shape[-1] // 2]  # a majority holds the middle place
+    return np.where((cells == middle[..., None]).mean(axis=-1) > 0.5, middle, -1)
 
 
 def _with_neighbours(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:

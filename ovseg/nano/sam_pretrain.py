@@ -137,20 +137,31 @@ class SamPretrainer(BaseModel):
         sizes: json file with the arguments of :func:`ovseg.weights.sam_model.build_sam`.
         init: CLIP in the weights catalogue that the image encoder starts from; ``None``: random.
         rounds: prompts per object, the first included.
-        easy_steps: the first so many steps have one round, and cross entropy in which covered and free cells weigh the
-            same in the place of the focal loss, from which an untrained model learns the empty mask first.
-        autocast: run the image encoder in bfloat16; the mask decoder gains nothing from it.
+        easy_steps: the first so many steps have cross entropy in which covered and free cells weigh the same in the
+            place of the focal loss, from which an untrained model learns the empty mask first.
+        single_steps: the first so many steps have one round.
+        affinity: weight of :func:`affinity_loss` on the image embedding and on the values of the last block. Not in
+            the original, which learns from 1e9 masks that cells of one object belong together.
+        autocast: run the image encoder and the mask decoder in bfloat16; prompts are embedded in float32.
     """
 
     def __init__(
-        self, sizes: str, init: str | None = "nano", rounds: int = 3, easy_steps: int = 0, autocast: bool = True
+        self,
+        sizes: str,
+        init: str | None = "nano",
+        rounds: int = 3,
+        easy_steps: int = 0,
+        single_steps: int = 0,
+        affinity: float = 0.0,
+        autocast: bool = True,
     ) -> None:
         super().__init__()
         self.sam: Sam = build_sam(json.loads(Path(sizes).read_text(encoding="utf-8")))
         look_where_prompted(self.sam)
         if init is not None:
             start_from_clip(self.sam.image_encoder, init)
-        self.rounds, self.easy_steps, self.autocast = rounds, easy_steps, autocast
+        self.rounds, self.easy_steps, self.single_steps = rounds, easy_steps, single_steps
+        self.affinity, self.autocast = affinity, autocast
         # In the checkpoint, so that a resumed training knows how far it is.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -160,11 +171,21 @@ class SamPretrainer(BaseModel):
         inside = (place < size[:, :1])[:, None, :, None] & (place < size[:, 1:])[:, None, None]
         return self.sam.image_encoder((inputs - self.sam.pixel_mean) / self.sam.pixel_std * inside)
 
+    def encode_with_values(self, inputs: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`encode_image` and the values of the last block ``[b, grid, grid, heads, width / heads]``."""
+        attention, seen = self.sam.image_encoder.blocks[-1].attn, []
+        handle = attention.qkv.register_forward_hook(lambda module, args, out: seen.append(out))
+        try:
+            embedding = self.encode_image(inputs, size)
+        finally:
+            handle.remove()
+        return embedding, seen[0].chunk(3, dim=-1)[2].unflatten(-1, (attention.num_heads, -1))
+
     def decode(self, embeddings: Tensor, sparse: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
         """All masks and predicted IoUs of prompts on different images.
 
         Args:
-            embeddings: the image embedding of each prompt, ``[P, dim, grid, grid]``.
+            embeddings: the image embedding of each prompt, ``[P, dim, grid, grid]``, float32.
             sparse: embedded points and boxes ``[P, n, dim]``.
             masks: mask prompts ``[P, 1, side, side]``.
 
@@ -174,12 +195,22 @@ class SamPretrainer(BaseModel):
         encoder = self.sam.prompt_encoder
         dense = encoder.no_mask_embed.weight[..., None, None] if masks is None else encoder(None, None, masks)[1]
         # The decoder repeats one image for all prompts and adds the mask prompts: the images come with the latter.
-        return self.sam.mask_decoder.predict_masks(
-            torch.zeros_like(embeddings[:1]), encoder.get_dense_pe(), sparse, embeddings + dense
-        )
+        positions = encoder.get_dense_pe()
+        with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.autocast):
+            logits, quality = self.sam.mask_decoder.predict_masks(
+                torch.zeros_like(embeddings[:1]), positions, sparse, embeddings + dense
+            )
+        return logits.float(), quality.float()
 
     def forward(
-        self, inputs: Tensor, size: Tensor, targets: Tensor, points: Tensor, boxes: Tensor, mode: str = "loss"
+        self,
+        inputs: Tensor,
+        size: Tensor,
+        targets: Tensor,
+        points: Tensor,
+        boxes: Tensor,
+        ids: Tensor,
+        mode: str = "loss",
     ) -> dict[str, Tensor]:
         """The training losses of a batch of :class:`~ovseg.nano.sam_dataset.SceneMasks`, with a batch axis in front.
 
@@ -188,15 +219,23 @@ class SamPretrainer(BaseModel):
         """
         if mode != "loss":
             raise ValueError(f"SamPretrainer only trains: mode must be 'loss', not {mode!r}")
-        easy = int(self.steps) < self.easy_steps
-        rounds, cells = (1, "balanced") if easy else (self.rounds, "focal")
+        step = int(self.steps)
+        cells = "balanced" if step < self.easy_steps else "focal"
+        rounds = 1 if step < self.single_steps else self.rounds
         self.steps += 1
         n_points, n_boxes = points.shape[1], boxes.shape[1]
         targets = torch.cat([targets[:, :n_points].flatten(0, 1), targets[:, n_points:].flatten(0, 1)])[:, None] / 255
         first, boxes = points.flatten(0, 1), boxes.flatten(0, 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.autocast):
-            images = self.encode_image(inputs, size)
-        images = torch.cat([images.float().repeat_interleave(n, dim=0) for n in (n_points, n_boxes)])
+            images, values = self.encode_with_values(inputs, size)
+        images = images.float()
+        aid = {}
+        if self.affinity:
+            cells_of = images.flatten(2).transpose(1, 2)
+            heads = values.float().flatten(1, 2).transpose(1, 2)
+            aid["loss_embedding"] = self.affinity * affinity_loss(cells_of, ids.flatten(1))
+            aid["loss_values"] = self.affinity * affinity_loss(heads, ids.flatten(1)[:, None])
+        images = torch.cat([images.repeat_interleave(n, dim=0) for n in (n_points, n_boxes)])
         corrections, labels = first.new_zeros(len(targets), 0, 2), first.new_zeros(len(targets), 0)
         masks, losses = None, []
         for turn in range(rounds):
@@ -213,7 +252,7 @@ class SamPretrainer(BaseModel):
             corrections = torch.cat([corrections, point[:, None]], dim=1)
             labels = torch.cat([labels, label[:, None]], dim=1)
         means = {f"loss_{name}": sum(turn[name] for turn in losses) / len(losses) for name in losses[0]}
-        return means | {"iou_first": first_iou, "iou_last": mask_iou(masks, targets).mean()}
+        return means | aid | {"iou_first": first_iou, "iou_last": mask_iou(masks, targets).mean()}
 
     def _sparse(self, points: Tensor, boxes: Tensor, corrections: Tensor, labels: Tensor) -> Tensor:
         """Embedded prompts ``[P, n, dim]``: those that began as a point, then those that began as a box."""
@@ -251,6 +290,31 @@ def prompt_losses(
         add(logits[:alone, 1:], targets[:alone])
         iou = iou + F.mse_loss(quality[:alone, 1:], mask_iou(logits[:alone, 1:], targets[:alone]))
     return {"cells": torch.cat(pixels).mean(), "dice": torch.cat(dice).mean(), "iou": iou}
+
+
+def affinity_loss(features: Tensor, ids: Tensor, scale: float = 10.0, cut: float = 0.5) -> Tensor:
+    """Cross entropy of "these two cells show the same object", read off the cosine of their features.
+
+    Every object weighs the same, however large, and so does every pair of objects; the pairs of cells inside of
+    objects together weigh as much as those between objects.
+
+    Args:
+        features: ``[..., N, d]``.
+        ids: object of each cell ``[..., N]``, broadcast against the features; negative: not counted.
+        scale: logit of a cosine 1 above ``cut``.
+        cut: cosine at which the cells are held to be of one object with probability one half.
+    """
+    unit = F.normalize(features, dim=-1)
+    logits = scale * (unit @ unit.transpose(-1, -2) - cut)
+    counted = ids >= 0
+    same = ids[..., :, None] == ids[..., None, :]
+    share = counted / (same & counted[..., None, :]).sum(dim=-1).clamp(min=1)
+    # The shares of an object's cells sum to one, so those of a photo to its number of objects.
+    weight = share[..., :, None] * share[..., None, :]
+    objects = share.sum(dim=-1)[..., None, None]
+    inside = (F.softplus(-logits) * weight * same).sum(dim=(-2, -1), keepdim=True) / objects.clamp(min=1)
+    between = (F.softplus(logits) * weight * ~same).sum(dim=(-2, -1), keepdim=True)
+    return (inside + between / (objects * (objects - 1)).clamp(min=1)).mean() / 2
 
 
 def correction(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

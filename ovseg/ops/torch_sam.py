@@ -1,18 +1,22 @@
 """SAM's attention with decomposed relative positions, and Trident's aggregation along it, in bounded memory.
 
-Two exact forms of the same logits ``q.k + q.rel_h[row, row'] + q.rel_w[column, column']``:
+Exact forms of the same logits ``q.k + q.rel_h[row, row'] + q.rel_w[column, column']``:
 
 * *augmented*: the plain dot product of ``[q * scale, rel_h, rel_w]`` and ``[k, one-hot row, one-hot column]``, which
   torch's fused attention can take as it is, once the values are padded to the same width;
-* *blocks of rows*: a matrix product that starts from the broadcast bias, softmax, product with the values.
+* *by heads*: the same dot product, then softmax and the product with the values, a few whole heads at a time. For
+  windows: there the wider product costs little, while a bias is slow to add in pieces of 14 columns;
+* *by rows*: a matrix product on top of the broadcast bias, softmax, product with the values, for rows of one head. For
+  large grids: a third of the multiplications.
 
-The second does a third of the multiplications, the first runs in one kernel; which one wins depends on the hardware.
+Which one wins depends on the hardware.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +25,7 @@ from torch import Tensor
 from ovseg.ops.dispatch import register_function
 
 ROW_ELEMENTS = 1 << 19  # logits of one block on CPU: 2 MiB of fp32
+BLOCK_BYTES = 2 << 20  # logits that the attention computes at once: small enough for a cache, large enough for matmul
 FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
 
 
@@ -42,7 +47,18 @@ def decomposed_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: 
     width = -(-(q.shape[-1] + len(rel_h) + len(rel_w)) // 16) * 16
     if _prefers_fused(q, width):
         return augmented_attention(q, k, v, rel_h, rel_w, scale)
+    if q.shape[1] * q.shape[2] ** 2 <= _block_elements(q):
+        return attention_by_heads(q, k, v, rel_h, rel_w, scale)
     return attention_by_rows(q, k, v, rel_h, rel_w, scale)
+
+
+def _logit_type(q: Tensor) -> torch.dtype:
+    """bf16 on the CPU stays bf16 (3 times the speed), else logits and softmax are in fp32."""
+    return torch.bfloat16 if q.dtype == torch.bfloat16 and q.device.type == "cpu" else torch.float32
+
+
+def _block_elements(q: Tensor) -> int:
+    return BLOCK_BYTES // _logit_type(q).itemsize
 
 
 def position_logits(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,38 +70,57 @@ def position_logits(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Te
     return of_row.flatten(1, 2), of_column.flatten(1, 2)
 
 
-def augmented_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
-    """Through ``scaled_dot_product_attention``; all of one head width, padded to a multiple of 16."""
-    head = q.shape[-1]
+def side_by_side(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Queries and keys ``[B, heads, N, width]`` (width: the next multiple of 16) whose dot products are the logits."""
     height, width = len(rel_h), len(rel_w)
-    extra = -(-(head + height + width) // 16) * 16 - head
+    extra = -(-(q.shape[-1] + height + width) // 16) * 16 - q.shape[-1]
     of_row, of_column = (p.unflatten(0, q.shape[:2]) for p in position_logits(q.flatten(0, 1), rel_h, rel_w))
     queries = torch.cat((q * scale, of_row, of_column), -1)
     token = torch.arange(height * width, device=q.device)
     where = F.one_hot(token // width, extra) + F.one_hot(height + token % width, extra)
     keys = torch.cat((k, where.to(k.dtype).expand(*k.shape[:2], -1, -1)), -1)
-    queries = F.pad(queries, (0, keys.shape[-1] - queries.shape[-1]))
-    return F.scaled_dot_product_attention(queries, keys, F.pad(v, (0, extra)), scale=1.0)[..., :head]
+    return F.pad(queries, (0, keys.shape[-1] - queries.shape[-1])), keys
+
+
+def augmented_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
+    """Through ``scaled_dot_product_attention``; values padded to the width of the keys."""
+    queries, keys = side_by_side(q, k, rel_h, rel_w, scale)
+    values = F.pad(v, (0, keys.shape[-1] - v.shape[-1]))
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., : v.shape[-1]]
+
+
+def attention_by_heads(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
+    """All heads of a few samples (windows) at a time; bf16 on the CPU stays bf16, else logits and softmax are fp32."""
+    batch, heads, count, _ = q.shape
+    logits, out = _logit_type(q), torch.empty_like(v)
+    step = max(1, _block_elements(q) // (heads * count**2))
+    for start in range(0, batch, step):
+        some = slice(start, start + step)
+        queries, keys = side_by_side(q[some].to(logits), k[some].to(logits), rel_h, rel_w, scale)
+        out[some] = torch.softmax(queries @ keys.mT, -1).to(v.dtype) @ v[some]
+    return out
 
 
 def attention_by_rows(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
-    """Row blocks; bf16 on the CPU stays bf16 (3 times the speed), else logits and softmax are in fp32."""
-    shape, count = v.shape, q.shape[2]
-    logits = torch.bfloat16 if q.dtype == torch.bfloat16 and q.device.type == "cpu" else torch.float32
-    q, k, v = (t.reshape(-1, count, t.shape[-1]) for t in (q, k, v))
-    out = torch.empty_like(v)
-    heads = max(1, ROW_ELEMENTS // count**2)
-    step = min(count, max(1, ROW_ELEMENTS // count))
-    for first in range(0, len(q), heads):
-        some = slice(first, first + heads)
-        of_row, of_column = position_logits(q[some].to(logits), rel_h, rel_w)
-        queries, keys = q[some].to(logits) * scale, k[some].to(logits).mT
+    """Rows of one head at a time; bf16 on the CPU stays bf16, else logits and softmax are in fp32."""
+    batch, heads, count, _ = q.shape
+    logits, out = _logit_type(q), torch.empty_like(v)
+    step = min(count, max(1, _block_elements(q) // count))
+    for b, h in product(range(batch), range(heads)):
+        queries, keys, values = (
+            q[b, h].to(logits).contiguous(),
+            k[b, h].to(logits).contiguous().mT,
+            v[b, h].contiguous(),
+        )
+        of_row, of_column = (p[0] for p in position_logits(queries[None], rel_h, rel_w))
+        queries = queries * scale
         for start in range(0, count, step):
             rows = slice(start, start + step)
-            bias = (of_row[:, rows, :, None] + of_column[:, rows, None]).flatten(2)
-            weight = torch.softmax(bias.baddbmm_(queries[:, rows], keys), -1)
-            out[some, rows] = weight.to(v.dtype) @ v[some]
-    return out.view(shape)
+            bias = (of_row[rows, :, None] + of_column[rows, None]).flatten(1)
+            # 2-d on purpose: the bf16 baddbmm of 3-d tensors copies its operands
+            weight = torch.softmax(bias.addmm_(queries[rows], keys), -1)
+            out[b, h, rows] = weight.to(v.dtype) @ values
+    return out
 
 
 @register_function("guided_aggregation", "torch")

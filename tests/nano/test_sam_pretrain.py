@@ -9,9 +9,10 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from ovseg.nano.export import export
-from ovseg.nano.sam_dataset import SceneMasks, stack_prompts
+from ovseg.nano.sam_dataset import SceneMasks, _majority, stack_prompts
 from ovseg.nano.sam_pretrain import (
     SamPretrainer,
+    affinity_loss,
     balanced_loss,
     correction,
     dice_loss,
@@ -140,10 +141,51 @@ def test_corrections_lie_where_the_mask_is_wrong():
     assert correction(targets - 0.5, targets)[0].isfinite().all()  # nothing wrong: anywhere
 
 
+def test_affinity_by_hand_every_object_weighs_the_same():
+    torch.manual_seed(0)
+    ids, features = torch.tensor([0, 0, 0, 2, 2, 5, -1]), torch.randn(7, 4, dtype=torch.float64)
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    logits = 10 * (unit @ unit.T - 0.5)
+    blocks = {(a, b): logits[ids == a][:, ids == b] for a in (0, 2, 5) for b in (0, 2, 5)}
+    inside = np.mean([-block.sigmoid().log().mean() for (a, b), block in blocks.items() if a == b])
+    between = np.mean([-(-block).sigmoid().log().mean() for (a, b), block in blocks.items() if a != b])
+    assert float(affinity_loss(features, ids)) == pytest.approx((inside + between) / 2, rel=1e-6)
+    batch = affinity_loss(features.expand(2, 3, 7, 4), torch.stack([ids, torch.zeros(7, dtype=ids.dtype)])[:, None])
+    alone = affinity_loss(features, torch.zeros(7, dtype=ids.dtype))  # one object: no pairs between objects
+    assert float(batch) == pytest.approx((float(affinity_loss(features, ids)) + float(alone)) / 2, rel=1e-6)
+
+
+def test_cells_are_named_by_their_majority():
+    item = scenes()[2]
+    h, w = (-(-int(side) // 16) for side in item["size"])
+    assert item["ids"].shape == (4, 4) and item["ids"].dtype == np.int64
+    assert (item["ids"][h:] == -1).all() and (item["ids"][:, w:] == -1).all() and (item["ids"][:h, :w] >= 0).any()
+    half = np.zeros((32, 32), np.uint8)
+    half[:16, :8], half[:16, 8:16], half[:9, 16:] = 1, 2, 3
+    assert _majority(half, (32, 32), 16).tolist() == [[-1, 3], [0, 0]]
+
+
 # ------------------------------------------------------------------------------------------- the model
+@torch.no_grad()
+def test_values_of_the_last_block_come_along_and_no_hook_stays(sizes):
+    model = SamPretrainer(str(sizes), init=None, autocast=False).eval()
+    batch = stack_prompts([scenes()[2]])
+    embedding, values = model.encode_with_values(batch["inputs"], batch["size"])
+    torch.testing.assert_close(embedding, model.encode_image(batch["inputs"], batch["size"]))
+    encoder = model.sam.image_encoder
+    assert values.shape == (1, 4, 4, encoder.blocks[-1].attn.num_heads, TINY["width"] // TINY["heads"])
+    assert not any(module._forward_hooks for module in model.modules())
+    block, seen = encoder.blocks[-1], []
+    handle = block.norm1.register_forward_hook(lambda module, args, out: seen.append(out))
+    model.encode_image(batch["inputs"], batch["size"])
+    handle.remove()
+    weight, bias = block.attn.qkv.weight.chunk(3)[2], block.attn.qkv.bias.chunk(3)[2]
+    torch.testing.assert_close(values.flatten(3), torch.nn.functional.linear(seen[0], weight, bias))
+
+
 def test_training_lowers_the_loss(sizes):
     torch.manual_seed(0)
-    model = SamPretrainer(str(sizes), init=None, rounds=2, autocast=False).train()
+    model = SamPretrainer(str(sizes), init=None, rounds=2, affinity=1.0, autocast=False).train()
     data = scenes()
     batch = stack_prompts([data[i] for i in range(2)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -204,7 +246,7 @@ def test_the_encoder_starts_as_nanos_image_tower():
 
 @torch.no_grad()
 def test_an_easy_start_has_one_round_and_is_not_repeated_after_a_resume(sizes):
-    model = SamPretrainer(str(sizes), init=None, rounds=2, easy_steps=1, autocast=False)
+    model = SamPretrainer(str(sizes), init=None, rounds=2, easy_steps=1, single_steps=1, autocast=False)
     data = scenes()
     batch = stack_prompts([data[0]])
     rounds = []
@@ -213,7 +255,7 @@ def test_an_easy_start_has_one_round_and_is_not_repeated_after_a_resume(sizes):
     assert len(rounds) == 1
     model(**batch)
     assert len(rounds) == 3
-    again = SamPretrainer(str(sizes), init=None, rounds=2, easy_steps=1)
+    again = SamPretrainer(str(sizes), init=None, rounds=2, easy_steps=1, single_steps=1)
     again.load_state_dict(model.state_dict())
     assert int(again.steps) == 2
 

@@ -164,10 +164,10 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
     model = config.model
     model.backbone.checkpoint = str(standin("openai/ViT-B-16"))
     model.backbone.precision = precision
-    if model.get("guide"):
-        model.guide.checkpoint = str(standin(model.guide.weights))
-    if model.get("photo_encoder"):
-        model.photo_encoder.checkpoint = str(standin(model.photo_encoder.weights))
+    for part in (model.get("guide"), model.get("photo_encoder")):
+        if part:
+            part.checkpoint = str(standin(part.weights))
+            part.precision = precision
     if model.attention.get("heads"):
         model.attention.checkpoint = str(standin(model.attention.heads))
     if case.masks:
