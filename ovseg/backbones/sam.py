@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ from segment_anything.modeling.image_encoder import Block
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import compute_dtype, feed_forward, linear
+from ovseg.backbones.kernels import compute_dtype, feed_forward, linear, patch_embedding
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
 from ovseg.weights import load_sam
@@ -233,10 +232,10 @@ class SamBackbone(nn.Module):
             ``[1, 256, side / 16, side / 16]`` embedding as segment_anything gives it, and the last block's attention.
         """
         encoder = self.sam.image_encoder
-        x = encoder.patch_embed(pixels)  # not under autocast: all blocks add to it, so it stays fp32
+        x = patch_embedding(pixels, encoder.patch_embed.proj)  # not under autocast: all blocks add to it, so it is fp32
         if encoder.pos_embed is not None:
             x = x + encoder.pos_embed
-        x = x.contiguous()  # the convolution puts channels first, and every sum after it would keep that order
+        x = x.contiguous()  # a convolution puts channels first, and every sum after it would keep that order
         with self._autocast():
             for block in encoder.blocks:
                 x, last = run_block(block, x)
@@ -262,7 +261,7 @@ class SamBackbone(nn.Module):
 
 
 def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
-    """One block of SAM's image encoder on ``[B, h, w, d]`` (overwritten), with its attention taken apart.
+    """One block of SAM's image encoder on ``[B, h, w, d]`` (contiguous; overwritten), its attention taken apart.
 
     segment_anything pads before the first linear layer and crops after the last one; a padded cell's q, k and v are
     that layer's bias, so both layers need to see the real cells only. On the CPU they see ``ROWS`` cells at a time:
@@ -287,7 +286,6 @@ def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
     return x, LastBlock(q, k, v, rel_h, rel_w, attn.scale)
 
 
-@lru_cache(maxsize=16)
 def window_places(
     batch: int, height: int, width: int, size: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, int]:

@@ -6,6 +6,7 @@ values of all heads side by side. Its mean is ``|mean f|^2``, so thresholds cost
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,10 @@ BLOCK = 512  # tokens per side of a block in the symmetric CPU path: 1 MiB of fp
 REGION_BLOCK = 128  # the same with regions: of smaller blocks more lie between regions
 ROW_ELEMENTS = 1 << 22  # elements of a [rows, N] block elsewhere
 MAX_EXPONENT = 60.0  # exp(-60) is far from fp32 underflow: below it softmax needs no row maximum
+SMALLEST_SCALE = 1e-30  # so that exponents over the scale are still fp32 numbers
+# Products of fp32 blocks by single rows of the values pay where few pairs are kept and a row of the values is long.
+SPARSE_SHARE = 0.15
+SPARSE_WIDTH = 512
 
 
 class _Scope:
@@ -70,26 +75,26 @@ def correlation_attention(
     normaliser: str,
     empty: str,
 ) -> Tensor:
-    arguments = (features, values, scale, beta, threshold, mean_scope, region_ids, unsegmented, normaliser, empty)
     if features.device.type != "cpu":
-        return correlation_by_rows(*arguments)
-    # Without a row maximum the matrix of weights is symmetric: half of it is enough. It needs bounded exponents, and a
-    # positive scale so that similarities and exponents are in the same order.
-    longest = float(features.float().square().sum(-1).max())
-    shift = scale * longest
-    bounded = scale > 0 and (normaliser == "sum" or 2 * shift <= MAX_EXPONENT)
-    if not bounded:
-        return correlation_by_rows(*arguments)
+        return correlation_by_rows(
+            features, values, scale, beta, threshold, mean_scope, region_ids, unsegmented, normaliser, empty
+        )
     limits = similarity_limits(features, beta, threshold, mean_scope)
-    if region_ids is None:
-        each = zip(features, values, limits, strict=True)
-        samples = [_symmetric(*sample, None, scale, shift, normaliser, empty) for sample in each]
-        return torch.stack(samples).to(values.dtype)
+    longest = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32).amax(1)
     out = torch.empty_like(values)
-    for f, v, limit, ids, loose, to in zip(features, values, limits, region_ids, unsegmented, out, strict=True):
-        order = _by_region(ids, loose)
-        scope = _Scope(limit, ids[order], loose)
-        to[order] = _symmetric(f[order], v[order], limit, scope, scale, shift, normaliser, empty).to(out.dtype)
+    for index, shift in enumerate((scale * longest.square()).tolist()):
+        f, v, limit, arguments = features[index], values[index], limits[index], (scale, normaliser, empty)
+        ids, loose = (None, None) if region_ids is None else (region_ids[index], unsegmented[index])
+        # Without a row maximum the matrix of weights is symmetric: half of it is enough. It needs bounded exponents,
+        # and a positive scale so that similarities and exponents are in the same order.
+        if not (scale > SMALLEST_SCALE and (normaliser == "sum" or 2 * shift <= MAX_EXPONENT)):
+            out[index] = _by_rows(f, v, _Scope(limit, ids, loose), *arguments)
+        elif ids is None:
+            out[index] = _symmetric(f, v, _Scope(limit, None, None), shift, *arguments)
+        else:
+            order = _by_region(ids, loose)
+            scope = _Scope(limit, ids[order], loose)
+            out[index, order] = _symmetric(f[order], v[order], scope, shift, *arguments)
     return out
 
 
@@ -100,56 +105,79 @@ def _by_region(region_ids: Tensor, unsegmented: Tensor) -> Tensor:
 
 
 def _symmetric(
-    features: Tensor,
-    values: Tensor,
-    limit: Tensor,
-    scope: _Scope | None,
-    scale: float,
-    shift: float,
-    normaliser: str,
-    empty: str,
+    features: Tensor, values: Tensor, scope: _Scope, shift: float, scale: float, normaliser: str, empty: str
 ) -> Tensor:
     """One sample, features [N, d], values [N, dv]: block (i, j) of the weights also serves as block (j, i).
 
-    Passes over a block cost as much as its products once there are several. So the limit is one operation in place, row
-    sums are products with ones, and a row of exponentials (never 0 here) that keeps a pair is known by its sum.
+    Passes over a block cost as much as its products once there are several. So the limit is two operations in place,
+    row sums are products with ones, and a row of exponentials (never 0 here) that keeps a pair is known by its sum.
     """
-    softmax = normaliser == "softmax"
+    softmax, regions = normaliser == "softmax", scope.loose is not None
     count = len(features)
+    values = values.contiguous()
     out = torch.zeros(count, values.shape[1])
-    side = BLOCK if scope is None else REGION_BLOCK
+    side = REGION_BLOCK if regions else BLOCK
     total, kept, ones = torch.zeros(count), torch.zeros(count), torch.ones(side)
-    below = float(torch.nextafter(limit, limit.new_tensor(-torch.inf)))  # x > below says x >= limit
+    below = float(torch.nextafter(scope.limit, scope.limit.new_tensor(-torch.inf)))  # x > below says x >= limit
+    # exp is several times slower on -inf than on numbers: dropped pairs get an exponent that no kept one has.
+    stand_in = (shift - MAX_EXPONENT - 20) / scale if softmax else 0.0
     blocks = [slice(start, min(start + side, count)) for start in range(0, count, side)]
     for position, rows in enumerate(blocks):
         for columns in blocks[position:]:
-            if scope is not None and scope.apart(rows, columns):
+            if scope.apart(rows, columns):
                 continue
-            weight, present = (features[rows] @ features[columns].T).float(), None
-            if softmax and scope is None:
-                F.threshold_(weight, below, -torch.inf)
+            weight, dropped = (features[rows] @ features[columns].T).float(), None
+            if softmax and not regions:
+                F.threshold_(weight, below, stand_in)
             else:
-                dropped = weight < limit if scope is None else scope.dropped(weight, rows, columns)
-                weight.masked_fill_(dropped, -torch.inf if softmax else 0)
-                present = None if softmax else (~dropped).float()
+                dropped = scope.dropped(weight, rows, columns)
             weight.mul_(scale)
             if softmax:
                 weight.sub_(shift).exp_()  # at most 1, also in fp16
+            if dropped is None:
+                F.threshold_(weight, math.exp(-MAX_EXPONENT - 10), 0.0)
+            else:
+                weight.masked_fill_(dropped, 0)
+            present = None if softmax else (~dropped).float()
+            sparse = _is_sparse(weight, values)
+            factor = weight.to(values.dtype)
             for mirrored in (False,) if columns is rows else (False, True):
-                w, here, there = (weight.T, columns, rows) if mirrored else (weight, rows, columns)
-                total[here].addmv_(w, ones[: w.shape[1]])
+                here, there = (columns, rows) if mirrored else (rows, columns)
+                total[here].addmv_(weight.T if mirrored else weight, ones[: there.stop - there.start])
                 if present is not None:
-                    kept[here].addmv_(present.T if mirrored else present, ones[: w.shape[1]])
-                if values.dtype == torch.float32:
-                    out[here].addmm_(w, values[there])
-                else:
-                    out[here] += w.to(values.dtype) @ values[there]
+                    kept[here].addmv_(present.T if mirrored else present, ones[: there.stop - there.start])
+                _add_product(out[here], factor.T if mirrored else factor, values[there], sparse)
     if not softmax:
         total += 1e-6
     out /= total[:, None]
     if empty == "self":
-        out = torch.where(((total if softmax else kept) > 0)[:, None], out, values.float())
-    return out
+        alone = ~((total if softmax else kept) > 0)
+        out[alone] = values[alone].float()
+    return out.to(values.dtype)
+
+
+def _is_sparse(weight: Tensor, values: Tensor) -> bool:
+    """Whether so few weights are left that `_add_product` is faster by single rows; every eighth row tells."""
+    if values.dtype != torch.float32 or values.shape[1] < SPARSE_WIDTH:
+        return False
+    sample = weight[::8]
+    return int(torch.count_nonzero(sample)) < SPARSE_SHARE * sample.numel()
+
+
+def _add_product(out: Tensor, weight: Tensor, values: Tensor, sparse: bool) -> None:
+    """``out += weight @ values`` for fp32 out [m, dv], weight [m, n], values [n, dv]."""
+    if sparse:
+        weight = weight.contiguous()
+        left = weight != 0
+        at = left.view(-1).nonzero()[:, 0]
+        columns, counts = at % weight.shape[1], left.sum(1)
+        starts = counts.cumsum(0) - counts
+        factors = weight.view(-1).index_select(0, at)
+        out += F.embedding_bag(columns, values, starts, mode="sum", per_sample_weights=factors)
+    elif values.dtype == torch.float32:
+        out.addmm_(weight, values)
+    else:
+        out += weight @ values
 
 
 def correlation_by_rows(
@@ -169,12 +197,18 @@ def correlation_by_rows(
     out = []
     for index, (f, v) in enumerate(zip(features, values, strict=True)):
         ids = (None, None) if region_ids is None else (region_ids[index], unsegmented[index])
-        scope = _Scope(limits[index], *ids)
-        step = max(1, ROW_ELEMENTS // len(f))
-        rows = [slice(start, min(start + step, len(f))) for start in range(0, len(f), step)]
-        arguments = (scope, scale, normaliser, empty)
-        out += [checkpoint(_rows, f, v, part, *arguments, use_reentrant=False) for part in rows]
-    return torch.cat(out).view(values.shape)
+        out.append(_by_rows(f, v, _Scope(limits[index], *ids), scale, normaliser, empty))
+    return torch.stack(out)
+
+
+def _by_rows(features: Tensor, values: Tensor, scope: _Scope, scale: float, normaliser: str, empty: str) -> Tensor:
+    """One sample, a block of rows at a time."""
+    count = len(features)
+    step = max(1, ROW_ELEMENTS // count)
+    rows = [slice(start, min(start + step, count)) for start in range(0, count, step)]
+    arguments = (scope, scale, normaliser, empty)
+    parts = [checkpoint(_rows, features, values, part, *arguments, use_reentrant=False) for part in rows]
+    return torch.cat(parts)
 
 
 def _rows(

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ovseg.ops.dispatch import register_function
 
-ROW_ELEMENTS = 1 << 19  # logits of one block on CPU: 2 MiB of fp32
-BLOCK_BYTES = 2 << 20  # logits that the attention computes at once: small enough for a cache, large enough for matmul
+ROW_ELEMENTS = 1 << 19  # logits of one block of the aggregation: 2 MiB of fp32
+BLOCK_BYTES = 2 << 20  # logits that an attention computes at once: small for the caches, large for matmul
 FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
 
 
@@ -75,11 +75,11 @@ def side_by_side(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor, scale: floa
     height, width = len(rel_h), len(rel_w)
     extra = -(-(q.shape[-1] + height + width) // 16) * 16 - q.shape[-1]
     of_row, of_column = (p.unflatten(0, q.shape[:2]) for p in position_logits(q.flatten(0, 1), rel_h, rel_w))
-    queries = torch.cat((q * scale, of_row, of_column), -1)
+    nothing = q.new_zeros(()).expand(*q.shape[:-1], extra - height - width)
     token = torch.arange(height * width, device=q.device)
     where = F.one_hot(token // width, extra) + F.one_hot(height + token % width, extra)
     keys = torch.cat((k, where.to(k.dtype).expand(*k.shape[:2], -1, -1)), -1)
-    return F.pad(queries, (0, keys.shape[-1] - queries.shape[-1])), keys
+    return torch.cat((q * scale, of_row, of_column, nothing), -1), keys
 
 
 def augmented_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
@@ -107,18 +107,15 @@ def attention_by_rows(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
     logits, out = _logit_type(q), torch.empty_like(v)
     step = min(count, max(1, _block_elements(q) // count))
     for b, h in product(range(batch), range(heads)):
-        queries, keys, values = (
-            q[b, h].to(logits).contiguous(),
-            k[b, h].to(logits).contiguous().mT,
-            v[b, h].contiguous(),
-        )
+        queries, keys = q[b, h].to(logits).contiguous(), k[b, h].to(logits).contiguous().mT
+        values = v[b, h].contiguous()
         of_row, of_column = (p[0] for p in position_logits(queries[None], rel_h, rel_w))
         queries = queries * scale
         for start in range(0, count, step):
             rows = slice(start, start + step)
             bias = (of_row[rows, :, None] + of_column[rows, None]).flatten(1)
-            # 2-d on purpose: the bf16 baddbmm of 3-d tensors copies its operands
-            weight = torch.softmax(bias.addmm_(queries[rows], keys), -1)
+            bias.addmm_(queries[rows], keys)  # 2-d on purpose: the bf16 baddbmm of 3-d tensors copies its operands
+            weight = torch.softmax(bias, -1, out=bias)
             out[b, h, rows] = weight.to(v.dtype) @ values
     return out
 

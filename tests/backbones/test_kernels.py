@@ -9,7 +9,7 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from ovseg.backbones import kernels
-from ovseg.backbones.kernels import attention, feed_forward, linear
+from ovseg.backbones.kernels import attention, feed_forward, linear, patch_embedding
 
 needs_packing = pytest.mark.skipif(bool(kernels.packing_reasons()), reason=f"no packing: {kernels.packing_reasons()}")
 ACTIVATIONS = {"gelu": nn.GELU(), "tanh": nn.GELU("tanh"), "quick": QuickGELU(), "silu": nn.SiLU()}
@@ -41,6 +41,37 @@ def test_feed_forward_is_the_modules(name, bf16):
     assert result.dtype == (torch.bfloat16 if bf16 else torch.float32)
     tolerance = 2e-2 if bf16 else 2e-5
     torch.testing.assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+@needs_packing
+@pytest.mark.parametrize("bf16", [False, True])
+def test_feed_forward_of_many_rows_goes_in_parts(monkeypatch, bf16):
+    torch.manual_seed(0)
+    first, second, x = frozen(24, 96), frozen(96, 40), torch.randn(3, 17, 24)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        whole = feed_forward(x, first, nn.GELU(), second)
+        monkeypatch.setattr(kernels, "HIDDEN_BYTES", 2000)
+        parts = feed_forward(x, first, nn.GELU(), second)
+    assert parts.shape == (3, 17, 40) and torch.equal(parts, whole)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("packing", [False, pytest.param(True, marks=needs_packing)])
+def test_patch_embedding_is_the_convolution(monkeypatch, bf16, packing):
+    if not packing:
+        monkeypatch.setattr(kernels, "packing_reasons", lambda: ("switched off",))
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(3, 20, (4, 5), (4, 5)).requires_grad_(False), torch.randn(2, 3, 19, 33)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        result = patch_embedding(images, layer)
+    assert result.shape == (2, 4, 6, 20) and result.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    tolerance = 2e-2 if bf16 else 1e-5
+    torch.testing.assert_close(result.float(), layer(images).permute(0, 2, 3, 1), rtol=tolerance, atol=tolerance)
+
+
+def test_patch_embedding_wants_patches():
+    with pytest.raises(ValueError, match="stride must equal its kernel"):
+        patch_embedding(torch.randn(1, 3, 8, 8), nn.Conv2d(3, 4, 4, stride=2))
 
 
 def test_trained_layers_keep_their_gradients():
@@ -83,7 +114,8 @@ def test_packing_can_be_switched_off(monkeypatch):
 @pytest.mark.parametrize(
     "tokens, dtype", [(7, torch.float32), (7, torch.bfloat16), (300, torch.bfloat16), (601, torch.bfloat16)]
 )
-def test_attention_is_the_softmax_of_its_logits(tokens, dtype):
+def test_attention_is_the_softmax_of_its_logits(monkeypatch, tokens, dtype):
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", 1 << 19)  # 601 tokens: blocks of 436 and 165 rows
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, tokens, 16).to(dtype) for _ in range(3))
     weights = torch.softmax(0.25 * q.float() @ k.float().mT, dim=-1)

@@ -231,12 +231,12 @@ def test_self_self_attention_is_sclip_and_naclip(g, backend):
     torch.testing.assert_close(result, naclip, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["torch", "reference", "augmented", "rows"])
+@pytest.mark.parametrize("form", ["torch", "reference", "augmented", "heads", "rows"])
 @pytest.mark.parametrize(("grid", "table"), [((8, 8), (8, 8)), ((5, 9), (5, 9)), ((7, 7), (10, 4))])
 def test_decomposed_attention_is_segment_anything(g, form, grid, table):
     from segment_anything.modeling.image_encoder import Attention
 
-    from ovseg.ops.torch_sam import attention_by_rows, augmented_attention
+    from ovseg.ops.torch_sam import attention_by_heads, attention_by_rows, augmented_attention
 
     official = Attention(24, num_heads=3, use_rel_pos=True, input_size=table)
     for parameter in official.parameters():
@@ -250,7 +250,8 @@ def test_decomposed_attention_is_segment_anything(g, form, grid, table):
         if form in BACKENDS:
             attended = ops.decomposed_attention(q, k, v, *tables, backend=form)
         else:
-            attended = {"augmented": augmented_attention, "rows": attention_by_rows}[form](q, k, v, *tables, 8**-0.5)
+            forms = {"augmented": augmented_attention, "heads": attention_by_heads, "rows": attention_by_rows}
+            attended = forms[form](q, k, v, *tables, 8**-0.5)
         result = official.proj(attended.transpose(1, 2).reshape(2, *grid, 24))
         torch.testing.assert_close(result, official(x), atol=1e-4, rtol=1e-4)
 
