@@ -18,7 +18,7 @@ from timm.models.eva import Eva
 from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import attention, feed_forward, linear, patch_embedding
+from ovseg.backbones.kernels import attention, feed_forward, linear
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
 
@@ -289,7 +289,7 @@ class OpenClipTower(VisionTower):
         """As in the base class; ``extra`` ``[B, h * w, d]`` is added to the patch embeddings (Alpha-CLIP's alpha)."""
         grid = self.grid_of(*images.shape[-2:])
         visual = self.visual
-        x = patch_embedding(images.to(visual.conv1.weight.dtype), visual.conv1).flatten(1, 2)
+        x = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         if extra is not None:
             x = x + extra.to(x.dtype)
         table = visual.positional_embedding
@@ -335,8 +335,9 @@ class TimmTower(VisionTower):
 
     def embed(self, images: Tensor, pos_embed: str = "size") -> Tensor:
         grid, trunk = self.grid_of(*images.shape[-2:]), self.trunk
-        layer = trunk.patch_embed.proj
-        x = patch_embedding(images.to(layer.weight.dtype), layer).flatten(1, 2)
+        p = self.patch_size
+        images = images[..., : grid[0] * p, : grid[1] * p].to(trunk.patch_embed.proj.weight.dtype)
+        x = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)
         table = None if trunk.pos_embed is None else trunk.pos_embed[0]  # DINOv3 has rotary positions only
         prefix_positions = 0 if table is None or trunk.no_embed_class else self.num_prefix
         if table is not None:
