@@ -164,6 +164,11 @@ class SamEncoding:
         return torch.cat([torch.cat(mixed[i * columns : (i + 1) * columns], dim=2) for i in range(rows)], dim=1)
 
 
+def sam_supervision(weights: str) -> str:
+    """What a SAM of the weights catalogue was trained on; it travels with every result."""
+    return f"SAM: {'masks of composed scenes' if weights.startswith('nano') else 'SA-1B masks'} (no classes)"
+
+
 @BACKBONES.register_module()
 class SamBackbone(nn.Module):
     """SAM's image encoder (segment_anything's own classes), run without a matrix of all pairs of cells.
@@ -179,8 +184,6 @@ class SamBackbone(nn.Module):
         ValueError: for an unknown precision or tiles below 1.
     """
 
-    supervision = "SAM: SA-1B masks (no classes)"
-
     def __init__(
         self,
         weights: str = "sam/vit_b",
@@ -195,7 +198,7 @@ class SamBackbone(nn.Module):
         if min(tiles) < 1:
             raise ValueError(f"tiles is {tiles}; give at least one row and one column")
         loaded = load_sam(weights, checkpoint=checkpoint)
-        self.weights, self.sha256 = weights, loaded.sha256
+        self.weights, self.sha256, self.supervision = weights, loaded.sha256, sam_supervision(weights)
         self.sam: Sam = loaded.model.eval().requires_grad_(False)
         self.precision, self.multiple_of, self.tiles = precision, multiple_of, tuple(tiles)
 

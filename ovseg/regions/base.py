@@ -41,6 +41,11 @@ class RegionSource(nn.Module):
         return torch.from_numpy(paint_masks(self.masks(image), image.shape[:2], self.order)).to(photo.device)
 
     @classmethod
+    def supervision_of(cls, config: Mapping[str, object]) -> str:
+        """What a source with this config was trained on, without building it."""
+        return cls.supervision
+
+    @classmethod
     def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
         """What decides the masks of a source with this config: the key of its masks on disk.
 

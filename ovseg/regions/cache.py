@@ -54,7 +54,7 @@ class CachedRegions(RegionSource):
             raise KeyError(
                 f"no region source {self.config['type']!r}; there are {', '.join(sorted(REGIONS.module_dict))}"
             )
-        self.supervision = kind.supervision
+        self.supervision = kind.supervision_of(self.config)
         self.folder = Path(folder) if folder is not None else default_cache_dir()
         self._source: RegionSource | None = None
         self._writable = True

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
-from ovseg.backbones.sam import SamBackbone
+from ovseg.backbones.sam import SamBackbone, sam_supervision
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 from ovseg.weights import known_sha256
@@ -33,8 +33,6 @@ class SamMasks(RegionSource):
         order: painting order where masks overlap: CorrCLIP paints small masks first.
     """
 
-    supervision = SamBackbone.supervision
-
     def __init__(
         self,
         weights: str = DEFAULT_WEIGHTS,
@@ -51,6 +49,7 @@ class SamMasks(RegionSource):
     ) -> None:
         super().__init__(order)
         self.backbone = SamBackbone(weights, checkpoint, precision)
+        self.supervision = self.backbone.supervision
         self.settings = dict(
             points_per_side=points_per_side,
             pred_iou_thresh=iou_threshold,
@@ -71,6 +70,10 @@ class SamMasks(RegionSource):
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         return [record["segmentation"] for record in self.records(image)]
+
+    @classmethod
+    def supervision_of(cls, config: Mapping[str, object]) -> str:
+        return sam_supervision(str(config.get("weights", DEFAULT_WEIGHTS)))
 
     @classmethod
     def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:

@@ -167,6 +167,11 @@ def test_sam_masks_are_segment_anythings_whatever_the_prompt_batch(monkeypatch):
     assert "SA-1B" in many.supervision
 
 
+@pytest.mark.parametrize(("weights", "said"), [("sam/vit_b", "SA-1B masks"), ("nano_sam", "composed scenes")])
+def test_cached_masks_say_what_their_source_was_trained_on(tmp_path, weights, said):
+    assert said in CachedRegions(dict(type="SamMasks", weights=weights), tmp_path).supervision
+
+
 def test_transformers_sources_say_what_to_install(monkeypatch):
     real = builtins.__import__
 

@@ -12,7 +12,7 @@ WORDS = ["cat", "tree", "castle", "umbrella", "grass", "sky", "brick wall"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", (*GUIDED, "trident_sam"))
+@pytest.mark.parametrize("method", GUIDED)
 def test_labels_are_identical_for_any_batch_size(method, tmp_path, monkeypatch):
     monkeypatch.setenv("OVSEG_CACHE", str(tmp_path))
     photos = sorted(SCENES.glob("*.jpg"))[:5]
