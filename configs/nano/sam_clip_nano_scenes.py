@@ -7,9 +7,10 @@ test_dataloader = dict(
 )
 model = dict(
     backbone=dict(weights="nano"),
-    # What nano's SAM is sure of: mostly the background. Its masks of objects leak into their neighbours.
-    regions=dict(source=dict(weights="nano_sam", points_per_side=10, iou_threshold=0.7, stability_threshold=0.5)),
+    regions=dict(source=dict(weights="nano_sam", points_per_side=10, iou_threshold=0.6, stability_threshold=0.8)),
     region_encoder=dict(_delete_=True, type="MaskPooling"),
+    # What is pooled, and what names the pixels without a mask: SCLIP's attention, the best plain one of nano.
+    attention=dict(terms=("q", "k"), residual=True, ffn=True),
     vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/classes.txt"),
     windows=dict(crop=112, stride=56, batch=32),
 )

@@ -1,6 +1,6 @@
 # nano's SAM from prompts and masks: `python tools/train.py configs/nano/sam_nano_pretrain.py`
 # after `python -m ovseg.nano.sprites fetch`.
-# The shipped weights had two stages and less time: see ovseg/assets/nano/SAM_CARD.md.
+# The shipped weights had three stages and less time: see ovseg/assets/nano/SAM_CARD.md.
 _base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 8000
 warmup = 50
