@@ -24,8 +24,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait by spinning disturb each other's measurement
-
 import torch
 from rich.console import Console
 from rich.table import Table
