@@ -8,8 +8,8 @@ test_dataloader = dict(
 model = dict(
     backbone=dict(weights="nano"),
     guide=dict(weights="nano_guide"),
-    # Not nano's SAM: its masks leak from one object into the next (24 validation scenes: 44.5 mIoU, with SLIC 55.4, with
-    # the true masks 70.3).
+    # Not nano's SAM: its masks leak from one object into the next (24 validation scenes: 44.5 mIoU, with SLIC 55.4,
+    # with the true masks 70.3).
     regions=dict(_delete_=True, type="SlicRegions", segments=40),
     vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/classes.txt"),
     windows=dict(crop=112, stride=56, batch=32),
