@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -12,18 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ovseg.datasets.files import atomic_path
+from ovseg.datasets.files import atomic_path, cache_folder
 from ovseg.registry import GUIDES
 from ovseg.structures import FeatureMap
 
 VERSION = 1
 """Part of every key: raise it when a change to a guide changes its features."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
-
-def default_cache_dir() -> Path:
-    """``$OVSEG_CACHE/guides``, or ``~/.cache/ovseg/guides`` where the variable is not set."""
-    return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / "guides"
 
 
 @GUIDES.register_module()
@@ -38,7 +32,7 @@ class CachedGuide(nn.Module):
 
     Args:
         source: config of a registered guide.
-        folder: where the files go; ``None``: :func:`default_cache_dir`.
+        folder: where the files go; ``None``: ``$OVSEG_CACHE/guides``.
         dtype: ``'float32'``: as computed. ``'float16'``: half the space; features are rounded also when they are not
             found, so that a result does not depend on what the cache holds.
         limit_gb: nothing more is written once the files in the folder take so many 1e9 bytes.
@@ -55,7 +49,7 @@ class CachedGuide(nn.Module):
             raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
         self.source = GUIDES.build(source)
         self.supervision = self.source.supervision
-        self.folder = Path(folder) if folder is not None else default_cache_dir()
+        self.folder = Path(folder) if folder is not None else cache_folder("guides")
         self.dtype, self.limit = DTYPES[dtype], limit_gb * 1e9
         self._used: float | None = None
         self._writable = True

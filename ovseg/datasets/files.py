@@ -12,6 +12,11 @@ import numpy as np
 from PIL import Image
 
 
+def cache_folder(part: str) -> Path:
+    """``$OVSEG_CACHE/part``, or ``~/.cache/ovseg/part`` where the variable is not set."""
+    return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / part
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an exception.

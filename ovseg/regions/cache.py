@@ -15,16 +15,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from ovseg.datasets.files import cache_folder
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 
 VERSION = 2
 """Part of every key: raise it when a change to a source changes its masks."""
-
-
-def default_cache_dir() -> Path:
-    """``$OVSEG_CACHE/masks``, or ``~/.cache/ovseg/masks`` where the variable is not set."""
-    return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / "masks"
 
 
 @REGIONS.register_module()
@@ -39,7 +35,7 @@ class CachedRegions(RegionSource):
 
     Args:
         source: config of a registered region source.
-        folder: where the files go; ``None``: :func:`default_cache_dir`.
+        folder: where the files go; ``None``: ``$OVSEG_CACHE/masks``.
         order: painting order where masks overlap.
 
     Raises:
@@ -55,7 +51,7 @@ class CachedRegions(RegionSource):
                 f"no region source {self.config['type']!r}; there are {', '.join(sorted(REGIONS.module_dict))}"
             )
         self.supervision = kind.supervision_of(self.config)
-        self.folder = Path(folder) if folder is not None else default_cache_dir()
+        self.folder = Path(folder) if folder is not None else cache_folder("masks")
         self._source: RegionSource | None = None
         self._writable = True
 

@@ -17,13 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ovseg.datasets.files import cache_folder
+
 # Part of every key. Raise it when a change to this package changes embeddings.
 VERSION = 1
 
 
 def default_cache_dir() -> Path:
     """``$OVSEG_CACHE/text``, or ``~/.cache/ovseg/text`` where the variable is not set."""
-    return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / "text"
+    return cache_folder("text")
 
 
 class EmbeddingCache:
