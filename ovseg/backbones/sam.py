@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
 from ovseg.backbones.kernels import compute_dtype, feed_forward, linear, patch_embedding
+from ovseg.backbones.sam_decoder import ImageDecoder
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
 from ovseg.weights import load_sam
@@ -68,6 +70,11 @@ class SamTile:
         y0, y1, x0, x1 = self.box
         return y1 - y0, x1 - x0
 
+    @cached_property
+    def decoder(self) -> ImageDecoder:
+        """The mask decoder on this part."""
+        return ImageDecoder(self.sam, self.embedding)
+
     @property
     def grid(self) -> tuple[int, int]:
         """Cells that are not padding (a cell that is partly padding does not count)."""
@@ -95,15 +102,8 @@ class SamTile:
         Returns:
             low-resolution logits ``[P, M, 256, 256]`` and predicted IoU ``[P, M]``.
         """
-        encoder = self.sam.prompt_encoder
-        sparse, dense = encoder(None if points is None else (points, labels), boxes, masks)
-        return self.sam.mask_decoder(
-            image_embeddings=self.embedding,
-            image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-        )
+        points = None if points is None else (points, labels)
+        return self.decoder(*self.sam.prompt_encoder(points, boxes, masks), multimask)
 
     def upscale(self, logits: Tensor) -> Tensor:
         """Low-resolution logits ``[P, M, 256, 256]`` to the part's own size ``[P, M, h, w]``."""

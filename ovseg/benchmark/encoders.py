@@ -138,9 +138,25 @@ def sam_attention(attention: Attention, y: Tensor) -> tuple[Tensor, LastBlock]:
     return logits.softmax(dim=-1), LastBlock(q, k, v, *tables, attention.scale)
 
 
+class PromptedTile(SamTile):
+    """A tile whose prompts are decoded by segment_anything's own mask decoder."""
+
+    def predict(
+        self,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        encoder = self.sam.prompt_encoder
+        sparse, dense = encoder(None if points is None else (points, labels), boxes, masks)
+        return self.sam.mask_decoder(self.embedding, encoder.get_dense_pe(), sparse, dense, multimask)
+
+
 def sam_tile(
     sam: Sam, image: np.ndarray, box: tuple[int, int, int, int], multiple_of: int | None
-) -> tuple[SamTile, Tensor]:
+) -> tuple[PromptedTile, Tensor]:
     """A part of a photo as SAM sees it, with the last block's attention probabilities.
 
     Args:
@@ -155,4 +171,4 @@ def sam_tile(
     resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(np.ascontiguousarray(image))
     pixels = sam.preprocess(torch.from_numpy(resized).permute(2, 0, 1).to(sam.device))[None]
     embedding, probabilities, last = sam_encode(sam, pixels)
-    return SamTile(box, image.shape[:2], resized.shape[:2], embedding, last, sam), probabilities
+    return PromptedTile(box, image.shape[:2], resized.shape[:2], embedding, last, sam), probabilities

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ovseg import ops
 from ovseg.backbones import SamBackbone, kernels
+from ovseg.backbones.sam_decoder import ImageDecoder
 from ovseg.benchmark.standins import standin
 from ovseg.ops import reference
 
@@ -221,6 +222,20 @@ def sam_encoder(precision: str, full: bool) -> Case:
     )
 
 
+def sam_decoder(full: bool) -> Case:
+    """SAM's mask decoder, stand-in weights: points of a grid on one image, three masks each, as for automatic masks."""
+    sam = SamBackbone("sam/vit_b", checkpoint=standin("sam/vit_b")).sam
+    embedding, count = torch.randn(1, 256, 64, 64), 64 if full else 4
+    points = torch.rand(count, 1, 2) * sam.image_encoder.img_size
+    sparse, dense = sam.prompt_encoder((points, torch.ones(count, 1)), None, None)
+
+    def naive() -> Tensor:
+        return sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=True)[0]
+
+    title = f"SAM mask decoder, {count} points, three masks each, fp32"
+    return Case(title, naive, lambda: ImageDecoder(sam, embedding)(sparse, dense, multimask=True)[0], relative_error)
+
+
 CASES: dict[str, Callable[[bool], Case]] = {
     "pamr": pamr,
     "argmax21": lambda full: argmax(21, 0.0, full),
@@ -234,6 +249,7 @@ CASES: dict[str, Callable[[bool], Case]] = {
     "sam-global-bf16": lambda full: sam_attention(False, torch.bfloat16, full),
     "sam-windows": lambda full: sam_attention(True, torch.float32, full),
     "sam-encoder": lambda full: sam_encoder("bf16", full),
+    "sam-decoder": sam_decoder,
     "guided": guided,
     "linear": lambda full: packed_linear(torch.float32, full),
     "linear-bf16": lambda full: packed_linear(torch.bfloat16, full),

@@ -3,7 +3,8 @@
 The full-size map of a query is ``rows @ scores[q] @ columns.T`` with non-negative weights that sum to one, so over a
 block of pixels it stays between the smallest and the largest of the scores which that block touches. A query whose
 largest value lies below another's smallest wins nowhere in the block. The queries that are left are two small matrix
-products and a running maximum; blocks and the maps of their queries stay in the cache.
+products and a running maximum; blocks and the maps of their queries stay in the cache. Pixels whose two best queries
+are closer than float32's rounding are decided again in float64.
 
 A threshold needs the softmax denominator of *all* queries. log-sum-exp is convex, so the interpolated log-sum-exp of
 the scores bounds it from above: blocks in which every winner passes with that bound are done, others sum all queries.
@@ -29,6 +30,9 @@ MANY_QUERIES = 128
 WORKSPACE = {"few": 1 << 18, "many": 1 << 18, "gpu": 1 << 26}  # floats of query maps at a time; on CPU the L2 cache
 # What rounding may change, relative to the largest score: pruning leaves it as a margin.
 MARGIN = 1e-5
+# Queries at one pixel that are closer than this, relative to the largest score, may be in the wrong order in float32
+# (weights of a few cells per axis: below 1e-6) and in float64.
+TIE, EXACT_TIE = 2e-6, 4e-15
 
 
 @dataclass
@@ -66,7 +70,7 @@ class Problem:
         largest = float(self.scores.abs().max())
         if not math.isfinite(largest):
             raise ValueError("scores: holds NaN or infinite values; check the features that it was computed from")
-        self.margin = MARGIN * largest
+        self.margin, self.tie, self.exact_tie = MARGIN * largest, TIE * largest, EXACT_TIE * largest
         kind = "gpu" if self.scores.is_cuda else "many" if len(self.scores) > MANY_QUERIES else "few"
         self.block = BLOCK[kind]
         self.chunk = max(1, WORKSPACE[kind] // (self.block[0] * self.block[1]))
@@ -109,23 +113,46 @@ def _bar_repeats(scores: Tensor, barred: Tensor) -> Tensor:
     return barred
 
 
-def _winners(problem: Problem, queries: Tensor, row: Strip, column: Strip) -> tuple[Tensor, Tensor]:
-    """Best value and its class among some queries at every pixel of a block; on equality the lowest class.
+def _winners(problem: Problem, queries: Tensor, row: Strip, column: Strip) -> tuple[Tensor, Tensor, Tensor]:
+    """At every pixel of a block: the best value among some queries, its class, and how many queries are as good.
 
-    No boolean masks: torch's vector kernels for them are several times slower than those for floats.
+    Where more than one is, the class is still to be decided (:func:`_decide_ties`). No boolean masks: torch's vector
+    kernels for them are several times slower than those for floats.
     """
-    best = labels = None
+    best = labels = count = None
     for part in queries.split(problem.chunk):
         maps = _maps(problem.scores, part, row, column)
         top = maps.amax(1)
-        # 1 where a query is the best, times a code that is larger for lower classes
-        code = maps.ge_(top[:, None]).mul_(problem.codes[part, None]).amax(1)
-        if best is None or labels is None:
-            best, labels = top, code
+        near = maps.ge_((top - problem.tie)[:, None])  # 1 for the best and what is as good
+        alike = near.sum(1)
+        code = near.mul_(problem.codes[part, None]).amax(1)
+        if best is None or labels is None or count is None:
+            best, labels, count = top, code, alike
         else:
             labels = torch.where(top > best, code, labels)
+            count = torch.where(top > best, alike, count).masked_fill_((top - best).abs_() <= problem.tie, 2)
             best = torch.maximum(best, top)
-    return best, problem.classes[-1] + 1 - labels
+    return best, problem.classes[-1] + 1 - labels, count
+
+
+def _touched(matrix: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """The cells [P, m] which some pixels [P] of an interpolation matrix touch, and their float64 weights [P, m]."""
+    weights = matrix.index_select(0, pixels)
+    cells = (weights != 0).byte().topk(int((weights != 0).sum(1).max()), 1).indices
+    return cells, weights.gather(1, cells).double()
+
+
+def _decide_ties(problem: Problem, rows: Tensor, columns: Tensor, pixels: Tensor, out: Tensor) -> None:
+    """Write the labels of some pixels [P, 2] from maps in float64; on equality the lowest class."""
+    (y_cells, y_weights), (x_cells, x_weights) = _touched(rows, pixels[:, 0]), _touched(columns, pixels[:, 1])
+    queries = (~problem.barred).nonzero().flatten()
+    scores, codes = problem.scores[queries], problem.codes[queries, None].double()
+    size = max(1, WORKSPACE["few"] // (len(queries) * y_cells.shape[1] * x_cells.shape[1]))
+    for part in torch.arange(len(pixels), device=pixels.device).split(size):
+        touched = scores[:, y_cells[part, :, None], x_cells[part, None]].double()  # [K, P, my, mx]
+        maps = torch.einsum("kpyx,py,px->kp", touched, y_weights[part], x_weights[part])
+        label = problem.classes[-1] + 1 - ((maps >= maps.amax(0) - problem.exact_tie) * codes).amax(0)
+        out[pixels[part, 0], pixels[part, 1]] = label.to(out.dtype)
 
 
 def _log_sum_exp(problem: Problem, row: Strip, column: Strip) -> Tensor:
@@ -168,6 +195,7 @@ def separable_argmax(
     barred = torch.zeros_like(classes, dtype=torch.bool) if allowed is None else ~allowed[classes]
     problem = Problem(scores, classes, _bar_repeats(scores, barred), logit_scale, threshold)
     out = torch.empty(len(rows), len(columns), dtype=torch.int32, device=scores.device)
+    ties: list[Tensor] = []
     column_strips = Strip.cut(columns, problem.block[1])
     for row in Strip.cut(rows, problem.block[0]):
         for column, queries in zip(column_strips, _survivors(problem, row, column_strips), strict=True):
@@ -175,10 +203,17 @@ def separable_argmax(
             if len(queries) == 1 and threshold == 0:
                 block.copy_(classes[queries])
                 continue
-            best, labels = _winners(problem, queries, row, column)
+            best, labels, count = _winners(problem, queries, row, column)
             block.copy_(labels)
             if threshold > 0 and (below := _below_threshold(problem, best, row, column)) is not None:
                 block.masked_fill_(below, background)
+                count.masked_fill_(below, 1)
+            if float(count.amax()) > 1:
+                ties.append(
+                    (count > 1).nonzero() + torch.tensor([row.pixels.start, column.pixels.start], device=out.device)
+                )
+    if ties:
+        _decide_ties(problem, rows.float(), columns.float(), torch.cat(ties), out)
     return out
 
 

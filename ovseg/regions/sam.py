@@ -8,12 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from segment_anything.utils.amg import (
+    MaskData,
+    batched_mask_to_box,
+    calculate_stability_score,
+    is_box_near_crop_edge,
+    mask_to_rle_pytorch,
+    uncrop_masks,
+)
 
 from ovseg.backbones.sam import SamBackbone, sam_supervision
+from ovseg.backbones.sam_decoder import ImageDecoder
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 from ovseg.weights import known_sha256
 
+MASKS_AT_ONCE = 8
+"""Masks at the photo's size that exist at a time."""
 DEFAULT_WEIGHTS = "sam/vit_b"
 
 
@@ -62,9 +73,7 @@ class SamMasks(RegionSource):
 
     def records(self, image: np.ndarray) -> list[dict]:
         """segment_anything's records: segmentation, area, bbox, predicted_iou, stability_score ..."""
-        generator = SamAutomaticMaskGenerator(
-            self.backbone.sam, points_per_batch=self.points_per_batch, **self.settings
-        )
+        generator = _Generator(self.backbone.sam, points_per_batch=self.points_per_batch, **self.settings)
         generator.predictor = _Predictor(self.backbone)
         return generator.generate(image)
 
@@ -87,7 +96,7 @@ class SamMasks(RegionSource):
 
 
 class _Predictor(SamPredictor):
-    """segment_anything's predictor on ovseg's encoder, which never stores all pairs of cells."""
+    """segment_anything's predictor on ovseg's encoder and decoder."""
 
     def __init__(self, backbone: SamBackbone) -> None:
         super().__init__(backbone.sam)
@@ -99,4 +108,45 @@ class _Predictor(SamPredictor):
         self.original_size = original_image_size
         self.input_size = tuple(transformed_image.shape[-2:])
         self.features = self.backbone.encode(self.model.preprocess(transformed_image))[0]
+        self.decoder = ImageDecoder(self.model, self.features)
         self.is_image_set = True
+
+
+class _Generator(SamAutomaticMaskGenerator):
+    """segment_anything's generator; only masks of sufficient predicted IoU are brought to the photo's size."""
+
+    def _process_batch(
+        self, points: np.ndarray, im_size: tuple[int, ...], crop_box: list[int], orig_size: tuple[int, ...]
+    ) -> MaskData:
+        predictor: _Predictor = self.predictor
+        xy = torch.as_tensor(predictor.transform.apply_coords(points, im_size), device=predictor.device)[:, None]
+        inside = torch.ones(xy.shape[:2], dtype=torch.int, device=xy.device)
+        logits, iou = predictor.decoder(*predictor.model.prompt_encoder((xy, inside), None, None), multimask=True)
+        kept = (iou > self.pred_iou_thresh).flatten() if self.pred_iou_thresh > 0 else torch.ones_like(iou).bool()
+        candidates = MaskData(
+            logits=logits.flatten(0, 1),
+            iou_preds=iou.flatten(),
+            points=torch.as_tensor(points.repeat(logits.shape[1], axis=0)),
+        )
+        candidates.filter(kept.flatten())
+        data = MaskData()
+        for part in torch.arange(len(candidates["logits"])).split(MASKS_AT_ONCE):
+            some = MaskData(**{name: value[part] for name, value in candidates.items()})
+            data.cat(self._full_size(some, crop_box, orig_size))
+        return data
+
+    def _full_size(self, data: MaskData, crop_box: list[int], orig_size: tuple[int, ...]) -> MaskData:
+        """What segment_anything does with logits, after :meth:`SamPredictor.predict_torch` has upscaled them."""
+        predictor, model = self.predictor, self.predictor.model
+        low = data["logits"][:, None]
+        logits = model.postprocess_masks(low, predictor.input_size, predictor.original_size)[:, 0]
+        data["stability_score"] = calculate_stability_score(logits, model.mask_threshold, self.stability_score_offset)
+        data["masks"] = logits > model.mask_threshold
+        del data["logits"]
+        if self.stability_score_thresh > 0:
+            data.filter(data["stability_score"] >= self.stability_score_thresh)
+        data["boxes"] = batched_mask_to_box(data["masks"])
+        data.filter(~is_box_near_crop_edge(data["boxes"], crop_box, [0, 0, orig_size[1], orig_size[0]]))
+        data["rles"] = mask_to_rle_pytorch(uncrop_masks(data["masks"], crop_box, *orig_size))
+        del data["masks"]
+        return data

@@ -89,6 +89,15 @@ def test_repeated_queries_give_the_lowest_class_whatever_is_rounded(g, backend):
     assert ops.upsample_argmax(scores, (97, 150), allowed=allowed, backend=backend).max() < 26
 
 
+@pytest.mark.parametrize("queries", [4, 400])  # 400: in several parts, whose best are close to each other
+def test_queries_closer_than_rounding_are_decided_in_float64(g, queries):
+    scores = torch.randn(1, 9, 13, generator=g) + 2e-7 * torch.randn(queries, 9, 13, generator=g)
+    rows, columns = (ops.bilinear_matrix(*n).double() for n in ((9, 70), (13, 150)))
+    expected = torch.einsum("yi,qij,xj->qyx", rows, scores.double(), columns).argmax(0)
+    labels = ops.upsample_argmax(scores, (70, 150), backend="torch")
+    assert torch.equal(labels, expected.int())
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_barred_classes_do_not_win_but_stay_in_the_softmax(g, backend):
     scores = torch.stack([torch.full((2, 2), value) for value in (2.0, 1.0, 0.0)])

@@ -165,6 +165,7 @@ def test_sam_masks_are_segment_anythings_whatever_the_prompt_batch(monkeypatch):
     theirs = SamAutomaticMaskGenerator(many.backbone.sam, **many.settings).generate(image)
     assert [t["area"] for t in theirs] == [m.sum() for m in many.masks(image)]
     assert "SA-1B" in many.supervision
+    assert SamMasks("sam/vit_b", points_per_side=2, iou_threshold=1e9).records(image) == []
 
 
 @pytest.mark.parametrize(("weights", "said"), [("sam/vit_b", "SA-1B masks"), ("nano_sam", "composed scenes")])
