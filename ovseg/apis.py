@@ -8,6 +8,7 @@ model.segment("photo.jpg").save("out.png")
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def method_config(method: str, weights: str = "nano") -> Config:
     """The config of a method with given CLIP weights.
 
     nano has configs of its own (its windows are smaller); for other weights the method's base config is used with the
-    weights put in.
+    weights put in, and the short side of its config for VOC21.
 
     Raises:
         ValueError: for an unknown method, listing those there are.
@@ -52,6 +53,9 @@ def method_config(method: str, weights: str = "nano") -> Config:
         raise ValueError(f"unknown method {method!r}; there are {', '.join(available_methods())}")
     config = Config.fromfile(base)
     config.model.backbone.weights = weights
+    benchmark = root / method / f"{method}_vitb16_voc21.py"
+    if benchmark.is_file():
+        config.short_side = Config.fromfile(benchmark).get("short_side")
     return config
 
 
@@ -91,6 +95,7 @@ class Segmenter:
         if precision is not None:
             model.backbone.precision = precision
         self.model = MODELS.build(model).to(resolve_device(device)).eval()
+        self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
         self.short_side = short_side or config.get("short_side") or 336
 
     @classmethod
@@ -108,7 +113,8 @@ class Segmenter:
 
         Args:
             vocabulary: class names; ``'sofa; couch'`` gives one class two prompts. Or a :class:`Vocabulary`.
-            background: name of the class that takes pixels below the method's threshold; thresholds are off without.
+            background: name of the class that takes pixels below the method's threshold; ``None``: the vocabulary's
+                own. Thresholds are off where there is none.
 
         Raises:
             ValueError: for empty or duplicate names, or a ``background`` that is not among them.
@@ -117,12 +123,15 @@ class Segmenter:
             vocabulary = Vocabulary.from_list(list(vocabulary))
         if background is not None and background not in vocabulary.names:
             raise ValueError(f"background {background!r} is not among the names {', '.join(vocabulary.names)}")
+        if background is not None:
+            vocabulary = replace(vocabulary, background=vocabulary.names.index(background))
         self.model.set_vocabulary(vocabulary)
         head = self.model.head
-        if background is None:
+        if vocabulary.background is None:
             head.threshold = head.area_threshold = 0.0
         else:
-            head.background = vocabulary.names.index(background)
+            head.background = vocabulary.background
+            head.threshold, head.area_threshold = self._thresholds
 
     def segment(self, image: str | Path | bytes | np.ndarray) -> SegmentationResult:
         """Segment one photo; see :meth:`segment_batch`."""

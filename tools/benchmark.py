@@ -205,6 +205,8 @@ def title(args: argparse.Namespace) -> str:
     """The machine in one line."""
     facts = machine()
     weights = "random stand-in weights" if args.weights == "standin" else "real weights"
+    if args.curves and "nano" in args.series:
+        weights = "nano's own weights" + (f", others {weights}" if len(args.series) > 1 else "")
     where = f"{facts.get('gpu', facts['cpu'])}, {facts['threads']} thread(s), torch {facts['torch']}"
     return f"{where}, {args.clock} time, {weights}"
 

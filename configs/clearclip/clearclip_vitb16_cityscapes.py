@@ -3,5 +3,5 @@ _base_ = ["../_base_/models/clearclip.py", "../_base_/datasets/cityscapes.py", "
 short_side = 448
 model = dict(
     vocabulary=dict(file="cityscapes"),
-    windows=dict(crop=224, stride=112),
+    windows=dict(crop=224),
 )

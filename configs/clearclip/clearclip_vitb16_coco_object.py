@@ -2,6 +2,6 @@
 _base_ = ["../_base_/models/clearclip.py", "../_base_/datasets/coco_object.py", "../_base_/runtime/eval.py"]
 short_side = 448
 model = dict(
-    vocabulary=dict(file="coco_object", background=0),
+    vocabulary=dict(file="coco_object_plain", background=0),
     head=dict(threshold=0.4),
 )

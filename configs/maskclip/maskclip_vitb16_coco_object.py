@@ -3,5 +3,5 @@ _base_ = ["../_base_/models/maskclip.py", "../_base_/datasets/coco_object.py", "
 short_side = 448
 model = dict(
     backbone=dict(weights="openai/ViT-B-16"),
-    vocabulary=dict(file="coco_object", background=0),
+    vocabulary=dict(file="coco_object_plain", background=0),
 )

@@ -210,13 +210,13 @@ class SamBackbone(nn.Module):
             photo: uint8 RGB ``[3, H, W]``.
         """
         height, width = photo.shape[1:]
-        rows, columns = self.tiles
+        rows, columns = min(self.tiles[0], height), min(self.tiles[1], width)
         ys = [round(i * height / rows) for i in range(rows + 1)]
         xs = [round(i * width / columns) for i in range(columns + 1)]
         boxes = [(ys[i], ys[i + 1], xs[j], xs[j + 1]) for i in range(rows) for j in range(columns)]
         image = photo.permute(1, 2, 0).cpu().numpy()
         tiles = [self._encode_tile(image[y0:y1, x0:x1], (y0, y1, x0, x1)) for y0, y1, x0, x1 in boxes]
-        return SamEncoding(tiles, self.tiles, (height, width))
+        return SamEncoding(tiles, (rows, columns), (height, width))
 
     def _encode_tile(self, image: np.ndarray, box: tuple[int, int, int, int]) -> SamTile:
         if self.multiple_of:

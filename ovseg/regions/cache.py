@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from pycocotools import mask as coco_mask
-from torch import Tensor
 
 from ovseg.datasets.files import cache_folder
 from ovseg.regions.base import RegionSource
@@ -54,12 +54,13 @@ class CachedRegions(RegionSource):
         self.folder = Path(folder) if folder is not None else cache_folder("masks")
         self._source: RegionSource | None = None
         self._writable = True
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # on the model's device, also without a source
 
     @property
     def source(self) -> RegionSource:
         """The source itself, built at first use."""
         if self._source is None:
-            self._source = REGIONS.build(dict(self.config)).eval()
+            self._source = REGIONS.build(dict(self.config)).eval().to(self._place.device)
         return self._source
 
     @cached_property
@@ -71,11 +72,6 @@ class CachedRegions(RegionSource):
         context = json.dumps([VERSION, self._key, list(image.shape)], sort_keys=True, default=str)
         key = hashlib.sha256(context.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.rle"
-
-    def forward(self, photo: Tensor) -> Tensor:
-        if self._source is not None:
-            self._source.to(photo.device)
-        return super().forward(photo)
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         path = self.path_of(image)

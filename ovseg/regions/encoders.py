@@ -155,6 +155,9 @@ class MaskPooling(RegionEncoder):
         places = [(y, x) for y in layout.starts[0] for x in layout.starts[1]]
         (h, w), (ph, pw), (top, left) = layout.window, layout.padded, layout.offset
         inside = resize_regions(torch.from_numpy(masks), layout.image_size)
+        for lost in (~inside.flatten(1).any(1)).nonzero().flatten().tolist():  # small masks between the samples
+            whole = torch.from_numpy(masks[lost]).float()[None]
+            inside[lost] = F.adaptive_max_pool2d(whole, layout.image_size)[0] > 0
         total = windows.new_zeros(len(masks), model.text.shape[1])
         for start in range(0, len(windows), model.windows.batch):
             some = slice(start, start + model.windows.batch)

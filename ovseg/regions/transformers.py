@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ovseg.regions.base import RegionSource, masks_of_ids
+from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 from ovseg.weights import file_sha256
 
@@ -120,8 +120,8 @@ class PanopticMasks(TransformersMasks):
         result = self.processor.post_process_panoptic_segmentation(
             self.network(**inputs), threshold=self.threshold, target_sizes=[image.shape[:2]]
         )[0]
-        ids = result["segmentation"].cpu().numpy()
-        return masks_of_ids(ids.clip(min=0) + (ids == 0) * (ids.max() + 1))
+        ids = result["segmentation"].cpu().numpy()  # "no segment" is 0 for Mask2Former and -1 for EoMT
+        return [ids == segment["id"] for segment in result["segments_info"]]
 
     def describe(self) -> dict[str, object]:
         return {**super().describe(), "model": self.model, "threshold": self.threshold}

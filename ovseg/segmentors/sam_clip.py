@@ -50,13 +50,14 @@ class SamClipSegmentor(OpenVocabSegmentor):
             self.regions = source
 
     def masks_of(self, photo: Photo) -> np.ndarray:
-        """Masks of a photo, bool ``[M, H, W]``.
+        """Masks of a photo, bool ``[M, H, W]``; in a given map of region ids the smallest id means "no region".
 
         Raises:
             ValueError: if there is neither a region source nor a region map.
         """
         if photo.regions is not None:
-            masks = masks_of_ids(photo.regions.cpu().numpy())
+            ids = photo.regions.cpu().numpy()
+            masks = masks_of_ids(ids - ids.min())
         elif self.regions is not None:
             masks = self.regions.masks(np.ascontiguousarray(photo.require_original().permute(1, 2, 0).cpu().numpy()))
         else:

@@ -93,6 +93,16 @@ def test_sam_sees_photos_of_any_shape_and_in_tiles():
     assert halves.aggregate(features, 1.2, 0.9, False).shape == (6, 8, 14)
 
 
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1)])
+def test_photos_smaller_than_the_tiles_are_cut_less(size):
+    encoding = SamBackbone("sam/vit_b", tiles=(2, 2))(torch.randint(0, 256, (3, *size), dtype=torch.uint8))
+    assert (
+        encoding.layout == tuple(min(2, n) for n in size)
+        and len(encoding.tiles) == encoding.layout[0] * encoding.layout[1]
+    )
+    assert torch.isfinite(encoding.aggregate(torch.randn(6, 2, 2), 1.2, 0.9, True)).all()
+
+
 def test_sam_prompts_give_masks_at_the_size_of_the_photo():
     tile = SamBackbone("sam/vit_b")(torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8)).tiles[0]
     points, labels = torch.tensor([[[10.0, 12.0]], [[60.0, 40.0]]]), torch.ones(2, 1)

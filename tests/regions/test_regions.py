@@ -144,6 +144,13 @@ def test_unwritable_cache_warns_once(tmp_path):
     assert len(masks) and cached.supervision == "regions: no training"
 
 
+def test_a_source_that_is_built_late_is_built_where_the_model_is(tmp_path, monkeypatch):
+    use_small_guides(monkeypatch)
+    cached = CachedRegions(dict(type="SamMasks", weights="sam/vit_b"), tmp_path).to("meta")
+    assert {p.device.type for p in cached.source.parameters()} == {"meta"}
+    assert cached.state_dict().keys() == cached.source.state_dict(prefix="_source.").keys()
+
+
 def test_masks_survive_the_disk(tmp_path):
     masks = [RNG.random((7, 5)) > 0.5 for _ in range(3)]
     write_masks(tmp_path / "a" / "m.rle", masks)

@@ -163,6 +163,26 @@ def test_region_encoders_give_unit_embeddings_that_depend_on_the_mask(name):
             torch.testing.assert_close(REGION_ENCODERS.build(dict(type=name, batch=1))(photo, masks, model), out)
 
 
+def test_masks_that_vanish_at_the_windows_size_are_pooled_all_the_same():
+    model, image = build("sam_clip"), torch.nn.functional.interpolate(photos()[0][None].float(), (500, 750))[0].byte()
+    photo = model.prepare(photos()[0], (500, 750), image)  # the windows see 100 x 150
+    masks = np.zeros((2, 500, 750), bool)
+    masks[0, 121:124, 361:364], masks[1, 120:125, 360:365] = True, True
+    with torch.no_grad():
+        out = REGION_ENCODERS.build(dict(type="MaskPooling"))(photo, masks, model)
+    torch.testing.assert_close(out[0], out[1])
+
+
+def test_the_smallest_id_of_a_given_map_is_no_region():
+    model, image = build("sam_clip"), photos()[1]
+    model.min_area = 1
+    for nothing in (-1, 0, 1):
+        ids = torch.full((96, 96), nothing)
+        ids[:20, :20], ids[50:, 50:] = nothing + 1, nothing + 7
+        masks = model.masks_of(model.prepare(image, (96, 96), image, regions=ids))
+        assert [int(m.sum()) for m in masks] == [400, 46 * 46]
+
+
 def test_foveal_attention_without_weight_is_clip_itself():
     model, image = build("sam_clip"), photos()[1]
     photo, mask = model.prepare(image, (96, 96), image), np.ones((1, 96, 96), bool)

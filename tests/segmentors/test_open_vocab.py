@@ -7,6 +7,7 @@ from mmseg.structures import SegDataSample
 
 from ovseg.apis import Segmenter, available_methods, method_config
 from ovseg.registry import MODELS
+from ovseg.text import Vocabulary
 
 SIZES = [(96, 150), (150, 96), (224, 224), (1, 1), (37, 300)]
 WORDS = ["cat", "dog; puppy", "grass", "brick wall", "car", "tree"]
@@ -70,12 +71,23 @@ def test_bf16_agrees_with_fp32_almost_everywhere():
 
 
 def test_background_takes_the_uncertain_pixels():
-    model = build("clearclip")
-    model.model.head.threshold = 1.0
-    model.set_vocabulary(["cat", "background"], background="background")
-    assert (model.segment(photos()[0]).labels == 1).all()
+    config = method_config("clearclip")
+    config.model.head.threshold = 1.0
+    model = Segmenter(config=config)
+    for _ in range(2):  # thresholds come back
+        model.set_vocabulary(["cat", "background"])
+        assert model.model.head.threshold == 0
+        model.set_vocabulary(["cat", "background"], background="background")
+        assert (model.segment(photos()[0]).labels == 1).all()
+    assert model.vocabulary.background == 1  # CLIP-DINOiser's background detector looks there
     model.set_vocabulary(["cat", "background"])
-    assert model.model.head.threshold == 0
+    model.set_vocabulary(Vocabulary.from_list(["background", "cat"], background=0))
+    assert (model.segment(photos()[0]).labels == 0).all()
+
+
+def test_methods_on_large_weights_use_their_own_resolution():
+    sides = {m: method_config(m, "openai/ViT-B-16").short_side for m in ("maskclip", "sclip", "trident")}
+    assert sides == dict(maskclip=448, sclip=336, trident=448)
 
 
 def test_errors_say_what_to_do():

@@ -22,6 +22,7 @@ SIZES = dict(
     ade847=847,
     cityscapes=19,
     coco_object=81,
+    coco_object_plain=81,
     coco_stuff=171,
     context59=59,
     context60=60,
@@ -213,6 +214,7 @@ def test_names_agree_with_mmseg():
     assert things.names[1:] == Vocabulary.from_file("coco_stuff").names[:80]
     stuff = Vocabulary.from_file("voc21").classes[0]
     assert things.classes[0] == tuple(name for name in stuff if name not in things.names[1:])
+    assert Vocabulary.from_file("coco_object_plain").classes == (("background",), *things.classes[1:])
     assert Vocabulary.from_file("voc20").names == Vocabulary.from_file("voc21_maskclip").names[1:]
 
 

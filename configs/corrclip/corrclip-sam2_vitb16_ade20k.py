@@ -1,0 +1,3 @@
+# ADE20K with CorrCLIP v1 on masks of SAM 2, as in its published numbers (needs pip install 'ovseg[sam]').
+_base_ = ["./corrclip_vitb16_ade20k.py"]
+model = dict(regions=dict(source=dict(_delete_=True, type="Sam2Masks")))
