@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import sys
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", help="config file to use instead of --model and --method")
     parser.add_argument("--checkpoint", help="file with the CLIP weights")
     parser.add_argument("--background", help="name of the class that takes uncertain pixels")
-    parser.add_argument("--out", default="out.png", help="overlay file for one photo, folder for several")
+    parser.add_argument(
+        "--out", help="overlay file for one photo (default: out.png), folder for several (default: out)"
+    )
     parser.add_argument("--labels", action="store_true", help="also write the class indices as PNG beside the overlay")
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
     parser.add_argument("--short-side", type=int, help="resize photos to this short side before segmenting")
@@ -63,8 +66,38 @@ def find_images(pattern: str) -> list[Path]:
 def read_classes(text: str) -> list[str]:
     """Classes from a comma-separated text or a file with one per line; synonyms stay joined by semicolons."""
     if text.lower().endswith(".txt"):
-        return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in Path(text).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return [name.strip() for name in text.split(",")]
+
+
+def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
+    """Where the overlay of each image goes; no two, and none of their label files, share a name.
+
+    >>> targets([Path("a.jpg")], "b.png", several=False)
+    [PosixPath('b.png')]
+    >>> targets([Path("x/a.jpg"), Path("x/a.png"), Path("x/y/a.jpg")], "out", several=True)
+    [PosixPath('out/a.png'), PosixPath('out/a_png.png'), PosixPath('out/y/a.png')]
+    """
+    folder = Path(out or ("out" if several else "out.png"))
+    if not several and not folder.is_dir() and folder.suffix and not (out or "").endswith(("/", "\\")):
+        return [folder]
+    top = Path(os.path.commonpath([os.path.abspath(p.parent) for p in images]))
+    found, used = [], set()
+    for image in images:
+        target = folder / Path(os.path.abspath(image)).relative_to(top).with_suffix(".png")
+        number = 0
+        while used & {target, label_file(target)}:
+            number += 1
+            ending = image.suffix[1:] if number == 1 else f"{image.suffix[1:]}_{number}"
+            target = target.with_name(f"{image.stem}_{ending}.png")
+        used |= {target, label_file(target)}
+        found.append(target)
+    return found
+
+
+def label_file(target: Path) -> Path:
+    """The file for ``--labels`` beside an overlay."""
+    return target.with_name(f"{target.stem}_labels.png")
 
 
 def main() -> int:
@@ -91,15 +124,15 @@ def main() -> int:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
         return 2
 
-    out, single = Path(args.out), len(images) == 1 and not Path(args.image).is_dir()
+    several = len(images) > 1 or Path(args.image).is_dir()
+    jobs = list(zip(images, targets(images, args.out, several), strict=True))
     failed = 0
-    for path in track(images, description="segmenting", console=console, disable=single):
-        target = out if single else out / f"{path.stem}.png"
+    for path, target in track(jobs, description="segmenting", console=console, disable=not several):
         try:
             result = model.segment(path)
             result.save(target, alpha=args.alpha)
             if args.labels:
-                result.save_labels(target.with_name(f"{target.stem}_labels.png"))
+                result.save_labels(label_file(target))
         except (OSError, ValueError) as error:
             failed += 1
             console.print(f"[red]skipped:[/] {error}", soft_wrap=True, highlight=False)

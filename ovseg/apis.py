@@ -7,6 +7,7 @@ model.segment("photo.jpg").save("out.png")
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,8 @@ class Segmenter:
         short_side: int | None = None,
         precision: str | None = None,
     ) -> None:
+        if short_side is not None and short_side < 1:
+            raise ValueError(f"short_side is {short_side}; give a number of pixels, e.g. 336")
         if config is None:
             config = method_config(method, weights)
         elif not isinstance(config, Config):
@@ -96,7 +99,7 @@ class Segmenter:
             model.backbone.precision = precision
         self.model = MODELS.build(model).to(resolve_device(device)).eval()
         self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
-        self.short_side = short_side or config.get("short_side") or 336
+        self.short_side = config.get("short_side") or 336 if short_side is None else short_side
 
     @classmethod
     def from_config(cls, config: str | Path | Config, **kwargs) -> Segmenter:
@@ -132,6 +135,12 @@ class Segmenter:
         else:
             head.background = vocabulary.background
             head.threshold, head.area_threshold = self._thresholds
+            if background is not None and not (any(self._thresholds) or self.model.attention.background):
+                warnings.warn(
+                    f"background {background!r} is a class like any other: this method's config has no threshold; set "
+                    "`threshold` of `model.head` in a config, as those for VOC21 do",
+                    stacklevel=2,
+                )
 
     def segment(self, image: str | Path | bytes | np.ndarray) -> SegmentationResult:
         """Segment one photo; see :meth:`segment_batch`."""
@@ -150,7 +159,7 @@ class Segmenter:
         arrays = [_as_rgb(image) for image in images]
         photos = [self.model.prepare(self._resized(a), a.shape[:2], _to_tensor(a)) for a in arrays]
         labels = self.model.predict(photos)
-        names = self.model.vocabulary.names
+        names = self.model.vocabulary.display_names
         return [
             SegmentationResult(y.cpu().numpy().astype(np.uint16), names, a) for y, a in zip(labels, arrays, strict=True)
         ]
@@ -162,7 +171,7 @@ class Segmenter:
 def _as_rgb(image: str | Path | bytes | np.ndarray) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         return read_image(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"array of shape {image.shape} and type {image.dtype}; give uint8 RGB [H, W, 3]")
     return image
 

@@ -131,6 +131,21 @@ def test_demo_on_a_folder_skips_what_it_cannot_read_and_goes_on(tmp_path):
     assert names == ["a.png", "a_labels.png", "c.png", "c_labels.png"]
 
 
+def test_demo_never_writes_two_photos_into_one_file(tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "day").mkdir(parents=True)
+    for name in ("a.png", "a.bmp", "a_labels.png", "day/a.png"):
+        save(photos / name, RGB)
+    (photos / "words.txt").write_bytes("cat\ngrass".encode("utf-8-sig"))
+    done = demo(photos / "**/*.*p*g", "--classes", photos / "words.txt", "--out", "out", "--labels", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "\ufeff" not in done.stdout
+    written = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")}
+    assert len(written) == 6 and {"a.png", "a_labels.png", "day/a.png", "day/a_labels.png"} <= written
+    done = demo(photos / "a.b*", "--classes", "cat, grass", "--out", "single/", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "single" / "a.png").is_file(), done.stderr
+
+
 def test_demo_errors_are_one_line_each(tmp_path):
     save(tmp_path / "a.png", RGB)
     blocked = tmp_path / "file"

@@ -14,12 +14,14 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 
 from ovseg.datasets.errors import ImageReadError
 from ovseg.datasets.io import read_image
 from ovseg.registry import DATASETS, REGIONS
+from ovseg.weights import WeightsError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -64,7 +66,7 @@ def share(paths: list[str], part: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make what is missing; 1 if a photo could not be read."""
+    """Make what is missing; 1 if a photo could not be read, 2 if nothing could be begun."""
     args, console = parse_args(argv), Console(stderr=True)
     config = Config.fromfile(args.config)
     if args.cfg_options:
@@ -73,9 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     if not settings or settings.type != "CachedRegions":
         console.print(f"[red]error:[/] {args.config} has no model.regions of type CachedRegions: nothing to cache")
         return 2
-    cache = REGIONS.build(settings)
+    init_default_scope(config.get("default_scope", "ovseg"))
+    try:
+        paths = share(photos(config, args.images), args.part)
+        cache = REGIONS.build(settings).to(args.device)
+    except (OSError, ValueError, ImportError, WeightsError) as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
+        return 2
     failed = made = 0
-    for path in track(share(photos(config, args.images), args.part), description="masks", console=console):
+    for path in track(paths, description="masks", console=console):
         try:
             image = read_image(path)
         except ImageReadError as error:
@@ -83,7 +91,6 @@ def main(argv: list[str] | None = None) -> int:
             console.print(f"[red]skipped:[/] {error}", soft_wrap=True, highlight=False)
             continue
         if not cache.path_of(image).is_file():
-            cache.source.to(args.device)
             cache.masks(image)
             made += 1
     console.print(f"{made} new, {failed} photos could not be read; folder {cache.folder}")

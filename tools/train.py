@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
 import ovseg.registry  # noqa: F401  (the scope 'ovseg' must exist before a config names it)
+from ovseg.engine.runner import TrainRunner
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     cfg.resume = args.resume or cfg.get("resume", False)
-    Runner.from_cfg(cfg).train()
+    TrainRunner.from_cfg(cfg).train()
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ class LastBlockAttention(nn.Module):
         z = z + context.x if self.residual else z
         return z + context.tower.blocks[-1].ffn(z) if self.ffn else z
 
+    background = False
+    """Whether the method finds the background by itself, in :meth:`place_background`."""
+
     def place_background(self, scores: Tensor, features: FeatureMap, background: int) -> Tensor:
         """Last word on window probabilities for methods that find the background by themselves (CLIP-DINOiser).
 

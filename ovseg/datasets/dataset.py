@@ -34,7 +34,7 @@ def load_class_names(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CLASSES_DIR.glob("*.txt") if not p.stem.endswith("_ids")))
         raise ValueError(f"no class list {str(source)!r}: neither a file nor one of the packaged lists {known}")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
 
 
 @DATASETS.register_module()
@@ -169,7 +169,8 @@ class SegmentationDataset(BaseDataset):
         found: dict[str, Path] = {}
         for path in sorted(folder.rglob("*")):
             lower = path.name.lower()
-            suffix = next((s for s in suffixes if lower.endswith(s)), None)
+            hidden = lower.startswith(".")  # parts of killed conversions, macOS' companions of copied files
+            suffix = None if hidden else next((s for s in suffixes if lower.endswith(s)), None)
             if suffix is not None:
                 relative = path.relative_to(folder).as_posix()
                 found.setdefault(relative[: len(relative) - len(suffix)], path)

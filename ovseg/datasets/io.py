@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -73,24 +73,31 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> np.n
             )
         _check_complete(name, data, image.format)
         try:
-            pixels = _decode(name, data, image)
+            with _no_pillow_limit() if image.format == "TIFF" else nullcontext():
+                pixels = _decode(name, data, image)
         except SampleError:
             raise
         except _DECODER_ERRORS as error:
             raise ImageReadError(name, f"damaged or truncated {image.format} file ({_one_line(error)})") from error
-        return np.ascontiguousarray(_orient(pixels, _orientation(image)))
+        # OpenCV has turned a 16-bit TIFF already, whatever it is told
+        turned = image.format == "TIFF" and _bits_per_channel(data, image) == 16
+        return np.ascontiguousarray(pixels if turned else _orient(pixels, _orientation(image)))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label map: palette, 8-bit or 16-bit grey PNG or TIFF.
 
     Palette indices are the labels; 16-bit labels never pass through 8 bits.
+
+    Args:
+        path: the file.
+        max_pixels: largest label map accepted, width x height.
 
     Returns:
         int32 ``[H, W]``.
 
     Raises:
-        MaskReadError: for a missing file, a colour or lossy picture, or one that is damaged.
+        MaskReadError: for a missing file, a colour or lossy picture, or one that is damaged or too large.
     """
     name, data = _bytes_of(path, MaskReadError)
     with _open(name, data, (*MASK_FORMATS, "JPEG", "WEBP"), MaskReadError) as image:
@@ -102,8 +109,11 @@ def read_mask(path: str | Path) -> np.ndarray:
                 f"its pixels are {image.mode} colours, labels are expected: one 8- or 16-bit channel, or a palette. "
                 "Convert the colours to class indices first (tools/prepare_data.py does it for the official data sets)",
             )
+        if image.width * image.height > max_pixels:
+            raise MaskReadError(name, f"{image.width} x {image.height} pixels are more than the limit {max_pixels:,}")
         try:
-            labels = np.asarray(image)
+            with _no_pillow_limit():
+                labels = np.asarray(image)
         except _DECODER_ERRORS as error:
             raise MaskReadError(name, f"damaged or truncated {image.format} file ({_one_line(error)})") from error
     return labels.astype(np.int32)
@@ -157,7 +167,7 @@ def _check_complete(name: str, data: bytes, kind: str | None) -> None:
         raise ImageReadError(name, "truncated JPEG file (no end-of-image marker)")
     if kind == "PNG":
         try:
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            with _no_pillow_limit(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 image.verify()  # walks all chunks and their checksums without decoding
         except _DECODER_ERRORS as error:
             raise ImageReadError(name, f"damaged or truncated PNG file ({_one_line(error)})") from error

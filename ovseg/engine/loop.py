@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -164,12 +167,24 @@ class OVTestLoop(BaseLoop):
                 raise
         self.runner.call_hook("after_test_iter", batch_idx=index, data_batch=batch, outputs=outputs)
 
+    @cached_property
     def _fingerprint(self) -> dict[str, object]:
-        return {"config": config_hash(self.runner.cfg), "number of samples": len(self.dataset)}
+        """What an interrupted evaluation must share with the one that continues it."""
+        from ovseg.weights import file_sha256  # imports open_clip: only where it is needed
+
+        checkpoint, model = self.runner.cfg.get("load_from"), self.runner.model
+        described = model.describe() if hasattr(model, "describe") else {}
+        return {
+            "config": config_hash(self.runner.cfg),
+            "number of samples": len(self.dataset),
+            "checkpoint": file_sha256(checkpoint) if checkpoint else None,
+            "words": described.get("vocabulary_hash"),
+            "weights": hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest(),
+        }
 
     def _start_state(self) -> float:
         """Load what there is, or clear it away; returns the seconds already spent."""
-        state = EvalState.load(self.state_dir, self._fingerprint()) if self.resume else None
+        state = EvalState.load(self.state_dir, self._fingerprint) if self.resume else None
         barrier()  # all have read before rank 0 writes
         if self.rank == 0:
             if state is not None:
@@ -190,7 +205,7 @@ class OVTestLoop(BaseLoop):
     def _save(self, seconds: float) -> None:
         if self._done:
             matrix = self.metric.state_dict()["matrix"].numpy()
-            EvalState(self._fingerprint(), matrix, self._done, seconds).save(self.state_dir, self.rank)
+            EvalState(self._fingerprint, matrix, self._done, seconds).save(self.state_dir, self.rank)
 
     def _gather(self) -> None:
         """Failures and counts of all processes, in the data set's order; ``failures.json`` is written or removed."""

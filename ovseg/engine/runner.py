@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import nn
 
 from ovseg.engine.errors import SetupError
@@ -36,6 +38,33 @@ def set_short_side(cfg: Config) -> None:
     for step in (step for pipeline in pipelines for step in pipeline):
         if "short_side" in step:
             step["short_side"] = short_side
+
+
+@RUNNERS.register_module()
+class TrainRunner(Runner):
+    """A :class:`mmengine.runner.Runner` that refuses checkpoints which would execute code.
+
+    MMEngine's own tries ``weights_only=True`` and then reads the file without it.
+    """
+
+    def load_checkpoint(self, filename: str, map_location: str = "cpu", *args, **kwargs) -> dict:
+        """MMEngine's, for local files that hold nothing but tensors, numbers and MMEngine's own records.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            CheckpointError: if the file is damaged or cannot be read without executing what it holds.
+        """
+        from ovseg.weights import CheckpointError
+
+        if not Path(filename).is_file():
+            raise FileNotFoundError(f"checkpoint {filename} does not exist; check the path, download it first")
+        try:
+            with torch.serialization.safe_globals(get_torch_safe_globals()):
+                torch.load(filename, map_location="meta", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"checkpoint {filename} is damaged or would execute code: {reason}") from error
+        return super().load_checkpoint(filename, map_location, *args, **kwargs)
 
 
 @RUNNERS.register_module()
@@ -110,5 +139,7 @@ class EvalRunner(Runner):
             raise SetupError(f"checkpoint {filename} does not fit the model of this config: {fault}")
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         self._has_loaded = True
+        if any(key.startswith("backbone.clip.") for key in state) and hasattr(self.model, "clip_changed"):
+            self.model.clip_changed()
         self.logger.info(f"{filename}: {len(state)} tensors; not in it {missing[:5]}, not used {unexpected[:5]}")
         return {"state_dict": state}

@@ -133,6 +133,12 @@ class OpenVocabSegmentor(BaseModel):
         self.text = text.to(device, torch.float32)
         self.query_to_class = vocabulary.query_to_class.to(device)
 
+    def clip_changed(self) -> None:
+        """To be called after CLIP's weights were replaced: the words are embedded again."""
+        self.text_encoder.weights_changed()
+        if self.vocabulary is not None:
+            self.set_vocabulary(self.vocabulary)
+
     # ------------------------------------------------------------------ pipeline
     def prepare(
         self, image: Tensor, size: tuple[int, int], original: Tensor | None = None, regions: Tensor | None = None

@@ -70,6 +70,10 @@ class TextEncoder:
         if self.fallback_reason:
             logger.info("text prompts are encoded one by one over the full context: %s", self.fallback_reason)
 
+    def weights_changed(self) -> None:
+        """To be called after the model's weights were replaced: embeddings of the old ones are not used again."""
+        self._fingerprint = self._cache = None
+
     def encode(self, vocabulary: Vocabulary) -> Tensor:
         """Embeddings of all queries of a vocabulary.
 

@@ -169,7 +169,12 @@ def test_damaged_archives(tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(
         make_tar(tmp_path / "t", {"a": b"x" * 9000}, compression="gz").read_bytes()[:60]
     )
-    for name in ("crc.zip", "text.zip", "cut.tar.gz", "missing.zip"):
+    with zipfile.ZipFile(tmp_path / "deflate.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", np.random.default_rng(0).integers(0, 9, 5000, np.uint8).tobytes())
+    data = bytearray((tmp_path / "deflate.zip").read_bytes())
+    data[40:400] = bytes(360)
+    (tmp_path / "deflate.zip").write_bytes(bytes(data))
+    for name in ("crc.zip", "deflate.zip", "text.zip", "cut.tar.gz", "missing.zip"):
         with pytest.raises(UnsafeArchive, match=name):
             extract(tmp_path / name, tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))

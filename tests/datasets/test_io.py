@@ -56,6 +56,29 @@ def test_exif_orientation_is_applied_as_cv2_does(orientation):
     assert ours.shape[:2] == ((53, 37) if orientation >= 5 else (37, 53))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_a_16_bit_tiff_is_applied_once(orientation):
+    grey = Image.fromarray(GREY.astype(np.uint16) * 257)
+    ours = read_image(encoded(grey, "TIFF", tiffinfo={0x0112: orientation}))
+    np.testing.assert_array_equal(ours[..., 0], _orient(GREY[..., None], orientation)[..., 0])
+
+
+def test_pictures_beyond_pillows_own_limit_are_read(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # 37 x 53 is more than twice that
+    for kind in ("PNG", "TIFF", "JPEG"):
+        assert read_image(encoded(Image.fromarray(RGB), kind)).shape == RGB.shape
+    assert Image.MAX_IMAGE_PIXELS == 400
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_label_maps_beyond_a_limit_are_refused_before_they_are_decoded(tmp_path, monkeypatch, kind):
+    (tmp_path / "mask").write_bytes(encoded(Image.fromarray(GREY), kind))
+    with pytest.raises(MaskReadError, match="53 x 37 pixels are more than the limit 100"):
+        read_mask(tmp_path / "mask", max_pixels=100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask"), GREY)
+
+
 def test_exif_orientation_of_a_small_example():
     array = np.arange(6).reshape(2, 3, 1)
     np.testing.assert_array_equal(_orient(array, 6)[..., 0], [[3, 0], [4, 1], [5, 2]])  # turned clockwise

@@ -104,6 +104,18 @@ def test_an_error_of_the_model_keeps_what_was_done_and_resume_goes_on(config_fil
     assert not (tmp_path / "work/test_state").exists()
 
 
+def test_resume_refuses_other_weights_under_the_same_config(config_file, tmp_path):
+    path = config_file(interrupt_on="2007_000042")
+    for name, gain in (("a", 1.0), ("b", 0.5)):
+        torch.save({"gain": torch.tensor(gain)}, tmp_path / f"{name}.pth")
+    with pytest.raises(KeyboardInterrupt):
+        run(path, tmp_path / "work", load_from=str(tmp_path / "a.pth"))
+    with pytest.raises(ResumeError, match="another checkpoint"):
+        run(path, tmp_path / "work", resume=True, load_from=str(tmp_path / "b.pth"))
+    runner = run(path, tmp_path / "work", resume=True, load_from=str(tmp_path / "a.pth"))
+    assert runner.test_loop.images == 3
+
+
 def move_state_to_config(path: Path, work_dir: Path) -> None:
     """Give a saved state the fingerprint of another config, as if the same one had been used."""
     from ovseg.engine.runner import set_short_side

@@ -3,14 +3,17 @@
 import csv
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ovseg.engine.runner import TrainRunner
 from ovseg.nano.export import export, read_checkpoint
 from ovseg.nano.pretrain import build_clip
+from ovseg.weights import CheckpointError
 from tests.nano.conftest import FIXTURES
 from tests.nano.test_pretrain import TINY
 
@@ -65,6 +68,27 @@ def test_training_resumes_where_it_stopped(trained):
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["2", "4"]
     assert all(0 <= float(row["kk"]) <= 100 for row in rows)
+
+
+class Payload:
+    """Makes a folder when it is unpickled without care."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_checkpoints_that_would_execute_code_are_refused(tmp_path):
+    mark = tmp_path / "was here"
+    torch.save({"state_dict": {}, "extra": Payload(mark)}, tmp_path / "evil.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "evil.pth").read_bytes()[:90])
+    runner = object.__new__(TrainRunner)
+    for name, message in (("evil", "would execute code"), ("cut", "is damaged"), ("none", "does not exist")):
+        with pytest.raises((CheckpointError, FileNotFoundError), match=rf"{name}\.pth.*{message}"):
+            runner.load_checkpoint(str(tmp_path / f"{name}.pth"))
+    assert not mark.exists()
 
 
 def test_exported_weights_load_strictly(trained, tmp_path):

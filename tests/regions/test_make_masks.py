@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.fixtures import build
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -32,6 +34,22 @@ def test_the_tool_fills_the_cache_once(tool, tmp_path):
     times = [f.stat().st_mtime_ns for f in files]
     tool.main([str(config), "--images", str(tmp_path / "*.png")])
     assert len(files) == 3 and [f.stat().st_mtime_ns for f in files] == times
+
+
+def test_photos_of_the_configs_data_set(tool, tmp_path, monkeypatch, capsys):
+    build(tmp_path / "data", "voc21")
+    monkeypatch.setenv("OVSEG_DATA", str(tmp_path / "data"))
+    config = tmp_path / "config.py"
+    config.write_text(
+        f"_base_ = ['{ROOT}/configs/_base_/datasets/voc21.py']\n"
+        "source = dict(type='SlicRegions', segments=4)\n"
+        f"model = dict(regions=dict(type='CachedRegions', source=source, folder={str(tmp_path / 'masks')!r}))\n"
+    )
+    assert tool.main([str(config)]) == 0
+    assert len(list((tmp_path / "masks").rglob("*.rle"))) == 3
+    monkeypatch.setenv("OVSEG_DATA", str(tmp_path / "nowhere"))
+    assert tool.main([str(config)]) == 2
+    assert "nowhere" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_the_tool_says_what_is_wrong(tool, tmp_path):

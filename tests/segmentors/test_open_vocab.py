@@ -85,6 +85,25 @@ def test_background_takes_the_uncertain_pixels():
     assert (model.segment(photos()[0]).labels == 0).all()
 
 
+def test_a_background_without_threshold_is_told():
+    model = Segmenter("nano", "clearclip")
+    with pytest.warns(UserWarning, match="no threshold"):
+        model.set_vocabulary(["cat", "background"], background="background")
+    model.set_vocabulary(Vocabulary.from_list(["sky; wall", "cat"], background=0))
+    assert model.segment(photos()[0]).names == ("background", "cat")
+
+
+def test_words_follow_when_clips_weights_are_replaced():
+    model = build("clearclip")
+    before = model.model.text.clone()
+    model.model.clip_changed()
+    torch.testing.assert_close(model.model.text, before)
+    with torch.no_grad():
+        model.model.backbone.clip.token_embedding.weight.mul_(-1)
+    model.model.clip_changed()
+    assert (model.model.text - before).norm() > 1e-2
+
+
 def test_methods_on_large_weights_use_their_own_resolution():
     sides = {m: method_config(m, "openai/ViT-B-16").short_side for m in ("maskclip", "sclip", "trident")}
     assert sides == dict(maskclip=448, sclip=336, trident=448)
@@ -96,11 +115,15 @@ def test_errors_say_what_to_do():
         model.segment(photos()[0])
     with pytest.raises(ValueError, match="not among the names"):
         model.set_vocabulary(["cat"], background="sky")
+    with pytest.raises(ValueError, match="short_side is -5"):
+        Segmenter("nano", "clearclip", short_side=-5)
     with pytest.raises(ValueError, match="2 text embeddings for 1 queries"):
         model.model.set_vocabulary(["cat"], embeddings=torch.zeros(2, 4))
     model.set_vocabulary(["cat"])
     with pytest.raises(ValueError, match="uint8 RGB"):
         model.segment(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="uint8 RGB"):
+        model.segment(np.zeros((0, 4, 3), np.uint8))
     with pytest.raises(ValueError, match="unknown method 'magic'; there are"):
         method_config("magic")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ovseg.datasets.files import atomic_path
+
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 
 class UnsafeArchive(ValueError):
@@ -65,7 +69,7 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
                     with open_member(member) as source, atomic_path(target) as temporary:
                         with open(temporary, "wb") as sink:
                             shutil.copyfileobj(source, sink)
-                except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+                except (*_DAMAGED, RuntimeError, NotImplementedError) as error:
                     raise UnsafeArchive(f"{archive}: member {member.name!r} cannot be read: {error}") from error
                 written += 1
                 progress.advance(task, member.size)
@@ -86,7 +90,7 @@ def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
         with tarfile.open(archive) as opened:
             members = [_tar_member(archive, i) for i in opened.getmembers()]
             yield members, lambda m: _tar_file(opened, m)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except _DAMAGED as error:
         raise UnsafeArchive(f"{archive}: damaged archive ({error})") from error
 
 

@@ -60,7 +60,7 @@ def cityscapes_jobs(root: Path, split: str = "val") -> list[Job]:
     """
     folder = require(root / "cityscapes" / "gtFine" / split, "Unpack gtFine_trainvaltest.zip into cityscapes first.")
     jobs = []
-    for polygons in sorted(folder.rglob("*_gtFine_polygons.json")):
+    for polygons in sorted(folder.rglob("[!.]*_gtFine_polygons.json")):
         stem = polygons.name.removesuffix("_polygons.json")
         ids = polygons.with_name(f"{stem}_labelIds.png")
         target = polygons.with_name(f"{stem}_labelTrainIds.png")

@@ -56,7 +56,7 @@ def coco_object_jobs(root: Path, split: str = "val2017") -> list[Job]:
 def _maps(root: Path, split: str) -> list[Path]:
     folder = root / "coco_stuff164k" / "annotations" / split
     require(folder, "Unpack stuffthingmaps_trainval2017.zip into coco_stuff164k/annotations first.")
-    maps = sorted(p for p in folder.glob("*.png") if not p.stem.endswith("TrainIds"))
+    maps = sorted(p for p in folder.glob("[!.]*.png") if not p.stem.endswith("TrainIds"))
     if not maps:
         raise ConversionError(f"{folder} holds no official maps (000000000139.png and so on).")
     return maps
