@@ -27,6 +27,9 @@ def set_short_side(cfg: Config) -> None:
 
     One line, ``short_side = 448``, in a method's config or on the command line then says at which resolution it runs;
     a list such as a pipeline could only be overridden whole.
+
+    Raises:
+        SetupError: if there is no such step, so that the option would do nothing.
     """
     short_side = cfg.get("short_side")
     if short_side is None:
@@ -35,9 +38,14 @@ def set_short_side(cfg: Config) -> None:
     loader = cfg.get("test_dataloader")
     if loader:
         pipelines.append(loader["dataset"].get("pipeline") or [])
-    for step in (step for pipeline in pipelines for step in pipeline):
-        if "short_side" in step:
-            step["short_side"] = short_side
+    steps = [step for pipeline in pipelines for step in pipeline if "short_side" in step]
+    for step in steps:
+        step["short_side"] = short_side
+    if any(pipelines) and not steps:
+        raise SetupError(
+            f"short_side={short_side} would change nothing: no step of the test pipeline resizes. Add "
+            "dict(type='ResizeShortSide', short_side=...) after the loading steps, or leave short_side out"
+        )
 
 
 @RUNNERS.register_module()
@@ -61,9 +69,13 @@ class TrainRunner(Runner):
         try:
             with torch.serialization.safe_globals(get_torch_safe_globals()):
                 torch.load(filename, map_location="meta", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"checkpoint {filename} is damaged or would execute code: {reason}") from error
+        except pickle.UnpicklingError as error:
+            problem = (
+                "holds more than tensors and MMEngine's records, it could execute code; refused, nothing was executed"
+            )
+            raise CheckpointError(filename, problem, "Give a checkpoint of tools/train.py or a state dict") from error
+        except (RuntimeError, EOFError, OSError) as error:
+            raise CheckpointError(filename, "is damaged or cut off", "Copy or download it again") from error
         return super().load_checkpoint(filename, map_location, *args, **kwargs)
 
 

@@ -41,6 +41,24 @@ def test_config_reads_the_official_layout(tmp_path, monkeypatch, name):
         np.testing.assert_array_equal(sample.gt_sem_seg.data[0].numpy(), truth)
 
 
+def test_hidden_files_are_no_photos(tmp_path, monkeypatch):
+    build(tmp_path, "ade20k")
+    monkeypatch.setenv("OVSEG_DATA", str(tmp_path))
+    photo = next(p for p in tmp_path.rglob("*.jpg") if "validation" in str(p))
+    for name in (f".{photo.stem}.123.part.jpg", f"._{photo.name}"):  # of a killed conversion, of macOS
+        photo.with_name(name).write_bytes(b"half a photo")
+    assert len(dataset_from_config("ade20k")) == 3
+
+
+def test_a_short_side_that_nothing_would_use_is_told():
+    from ovseg.engine import SetupError, set_short_side
+
+    config = Config.fromfile(CONFIGS / "scenes.py")
+    config.short_side = 224
+    with pytest.raises(SetupError, match="short_side=224 would change nothing"):
+        set_short_side(config)
+
+
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 def test_missing_data_set_says_which_and_how_to_get_it(tmp_path, monkeypatch, name):
     monkeypatch.setenv("OVSEG_DATA", str(tmp_path / "nowhere"))

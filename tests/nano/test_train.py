@@ -85,7 +85,7 @@ def test_checkpoints_that_would_execute_code_are_refused(tmp_path):
     torch.save({"state_dict": {}, "extra": Payload(mark)}, tmp_path / "evil.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "evil.pth").read_bytes()[:90])
     runner = object.__new__(TrainRunner)
-    for name, message in (("evil", "would execute code"), ("cut", "is damaged"), ("none", "does not exist")):
+    for name, message in (("evil", "could execute code"), ("cut", "is damaged"), ("none", "does not exist")):
         with pytest.raises((CheckpointError, FileNotFoundError), match=rf"{name}\.pth.*{message}"):
             runner.load_checkpoint(str(tmp_path / f"{name}.pth"))
     assert not mark.exists()
