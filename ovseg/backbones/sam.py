@@ -156,12 +156,23 @@ class SamEncoding:
             ``[d, rows, columns]``: the valid cells of all tiles together.
         """
         rows, columns = self.layout
-        gh = [tile.grid[0] for tile in self.tiles[::columns]]
-        gw = [tile.grid[1] for tile in self.tiles[:columns]]
-        features = F.interpolate(features[None], size=(sum(gh), sum(gw)), mode="bilinear", align_corners=False)[0]
+        gh = [max(tile.grid[0] for tile in self.tiles[i * columns : (i + 1) * columns]) for i in range(rows)]
+        gw = [max(tile.grid[1] for tile in self.tiles[j::columns]) for j in range(columns)]
+        features = resize_features(features, (sum(gh), sum(gw)))
         parts = [p for row in features.split(gh, dim=1) for p in row.split(gw, dim=2)]
-        mixed = [tile.aggregate(p, cos_factor, cap, keep_negative) for tile, p in zip(self.tiles, parts, strict=True)]
+        mixed = []
+        for tile, part in zip(self.tiles, parts, strict=True):
+            # tiles side by side may differ by a pixel, hence by a row of cells
+            done = tile.aggregate(resize_features(part, tile.grid), cos_factor, cap, keep_negative)
+            mixed.append(resize_features(done, tuple(part.shape[1:])))
         return torch.cat([torch.cat(mixed[i * columns : (i + 1) * columns], dim=2) for i in range(rows)], dim=1)
+
+
+def resize_features(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Features ``[d, h, w]`` on another grid, bilinear; as they are where the grid is theirs."""
+    if tuple(features.shape[1:]) == tuple(grid):
+        return features
+    return F.interpolate(features[None], size=grid, mode="bilinear", align_corners=False)[0]
 
 
 def sam_supervision(weights: str) -> str:

@@ -103,6 +103,18 @@ def test_photos_smaller_than_the_tiles_are_cut_less(size):
     assert torch.isfinite(encoding.aggregate(torch.randn(6, 2, 2), 1.2, 0.9, True)).all()
 
 
+def test_tiles_whose_grids_differ_by_a_row():
+    backbone = SamBackbone("sam/vit_b", tiles=(2, 2))
+    uneven = 0
+    for width in range(101, 120):
+        encoding = backbone(torch.randint(0, 256, (3, 91, width), dtype=torch.uint8))
+        grids = [tile.grid for tile in encoding.tiles]
+        uneven += grids[0][0] != grids[1][0] or grids[0][1] != grids[2][1]
+        out = encoding.aggregate(torch.randn(6, 5, 7), 1.2, 0.9, True)
+        assert out.shape[0] == 6 and out.shape[1] >= grids[0][0] + grids[2][0] and torch.isfinite(out).all()
+    assert uneven
+
+
 def test_sam_prompts_give_masks_at_the_size_of_the_photo():
     tile = SamBackbone("sam/vit_b")(torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8)).tiles[0]
     points, labels = torch.tensor([[[10.0, 12.0]], [[60.0, 40.0]]]), torch.ones(2, 1)
