@@ -6,6 +6,9 @@ before the last are open_clip's own (the methods vendored a copy of it), DINO's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property, partial
+
 import cv2
 import numpy as np
 import torch
@@ -141,17 +144,9 @@ def sam_attention(attention: Attention, y: Tensor) -> tuple[Tensor, LastBlock]:
 class PromptedTile(SamTile):
     """A tile whose prompts are decoded by segment_anything's own mask decoder."""
 
-    def predict(
-        self,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        boxes: Tensor | None = None,
-        masks: Tensor | None = None,
-        multimask: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        encoder = self.sam.prompt_encoder
-        sparse, dense = encoder(None if points is None else (points, labels), boxes, masks)
-        return self.sam.mask_decoder(self.embedding, encoder.get_dense_pe(), sparse, dense, multimask)
+    @cached_property
+    def decoder(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        return partial(self.sam.mask_decoder, self.embedding, self.sam.prompt_encoder.get_dense_pe())
 
 
 def sam_tile(

@@ -122,13 +122,13 @@ class _Generator(SamAutomaticMaskGenerator):
         xy = torch.as_tensor(predictor.transform.apply_coords(points, im_size), device=predictor.device)[:, None]
         inside = torch.ones(xy.shape[:2], dtype=torch.int, device=xy.device)
         logits, iou = predictor.decoder(*predictor.model.prompt_encoder((xy, inside), None, None), multimask=True)
-        kept = (iou > self.pred_iou_thresh).flatten() if self.pred_iou_thresh > 0 else torch.ones_like(iou).bool()
         candidates = MaskData(
             logits=logits.flatten(0, 1),
             iou_preds=iou.flatten(),
             points=torch.as_tensor(points.repeat(logits.shape[1], axis=0)),
         )
-        candidates.filter(kept.flatten())
+        if self.pred_iou_thresh > 0:
+            candidates.filter(candidates["iou_preds"] > self.pred_iou_thresh)
         data = MaskData()
         for part in torch.arange(len(candidates["logits"])).split(MASKS_AT_ONCE):
             some = MaskData(**{name: value[part] for name, value in candidates.items()})
