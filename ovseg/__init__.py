@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ovseg.apis import Segmenter
-    from ovseg.structures import SegmentationResult
+    from ovseg.results import SegmentationResult
     from ovseg.text import Vocabulary
 
 __version__ = "0.1.0"
 __all__ = ["SegmentationResult", "Segmenter", "Vocabulary", "__version__"]
 
-_LAZY = {"Segmenter": "ovseg.apis", "SegmentationResult": "ovseg.structures", "Vocabulary": "ovseg.text"}
+_LAZY = {"Segmenter": "ovseg.apis", "SegmentationResult": "ovseg.results", "Vocabulary": "ovseg.text"}
 
 
 def __getattr__(name: str):

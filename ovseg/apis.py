@@ -20,7 +20,8 @@ from torch import Tensor
 from ovseg.datasets.io import read_image
 from ovseg.datasets.transforms import resize_short_side
 from ovseg.registry import MODELS
-from ovseg.structures import SegmentationResult, resolve_device
+from ovseg.results import SegmentationResult
+from ovseg.structures import resolve_device
 from ovseg.text import Vocabulary
 
 

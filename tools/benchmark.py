@@ -28,16 +28,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ovseg.benchmark.bars import GROUPS, Bar, Plan, measure_bars
-from ovseg.benchmark.clock import CLOCKS, Clock, machine, matmul_roofline
-from ovseg.benchmark.compare import Setting, Side, SideError, compare, compare_rows, compare_table
-from ovseg.benchmark.curves import ALONG_CLASSES, ALONG_PIXELS, WEIGHTS, curve, describe
-from ovseg.benchmark.methods import PAPER_METHODS, SIZES, build_job, config_of, scene_photo
-from ovseg.benchmark.naive import CASES
-from ovseg.benchmark.operators import Comparison, compare_case
-from ovseg.benchmark.report import draw_curves, draw_stages, stage_rows, stage_table, write_csv
-from ovseg.benchmark.stages import measure_stages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
+
 from ovseg.weights import WeightsError
+from tools.benchmarking.bars import GROUPS, Bar, Plan, measure_bars
+from tools.benchmarking.clock import CLOCKS, Clock, machine, matmul_roofline
+from tools.benchmarking.compare import Setting, Side, SideError, compare, compare_rows, compare_table
+from tools.benchmarking.curves import ALONG_CLASSES, ALONG_PIXELS, WEIGHTS, curve, describe
+from tools.benchmarking.methods import PAPER_METHODS, SIZES, build_job, config_of, scene_photo
+from tools.benchmarking.naive import CASES
+from tools.benchmarking.operators import Comparison, compare_case
+from tools.benchmarking.report import draw_curves, draw_stages, stage_rows, stage_table, write_csv
+from tools.benchmarking.stages import measure_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

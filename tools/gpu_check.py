@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
+
 from ovseg import ops
 from ovseg.ops.cuda import roofline
 from ovseg.ops.cuda.launch import cuda_reasons

@@ -14,7 +14,7 @@ from ovseg.ops import region_vote
 from ovseg.registry import REFINERS
 
 if TYPE_CHECKING:
-    from ovseg.segmentors.photo import Photo
+    from ovseg.photo import Photo
 
 UPSAMPLING = 4
 MEDIAN = 7

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.photo import Photo
 from ovseg.registry import REFINERS
-from ovseg.segmentors.photo import Photo
 
 
 @REFINERS.register_module()

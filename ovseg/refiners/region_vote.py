@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ovseg.ops import region_vote
+from ovseg.photo import Photo
 from ovseg.registry import REFINERS
-from ovseg.segmentors.photo import Photo
 
 
 @REFINERS.register_module()

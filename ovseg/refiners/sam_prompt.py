@@ -13,9 +13,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from ovseg.backbones.sam import SamTile
+from ovseg.photo import Photo
 from ovseg.regions.maps import resize_regions
 from ovseg.registry import REFINERS
-from ovseg.segmentors.photo import Photo
 
 VOID = -1
 

@@ -16,8 +16,8 @@ from ovseg.registry import REGION_ENCODERS
 from ovseg.weights import load_state_dict
 
 if TYPE_CHECKING:
+    from ovseg.photo import Photo
     from ovseg.segmentors.open_vocab import OpenVocabSegmentor
-    from ovseg.segmentors.photo import Photo
 
 
 class RegionEncoder(nn.Module):

@@ -11,13 +11,14 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from ovseg.photo import Evidence, Photo
 from ovseg.regions.maps import PAD_REGION, resize_regions
 from ovseg.registry import ATTENTIONS, BACKBONES, GUIDES, HEADS, MODELS, REFINERS, REGIONS, STITCHES, VIEWS
-from ovseg.segmentors.photo import Evidence, Photo
-from ovseg.stitch import RefinedScoreMap, ScoreMap, SlidingWindows, WindowLayout
+from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.structures import FeatureMap
 from ovseg.text import TextEncoder, Vocabulary
 from ovseg.text.auxiliary import AuxiliaryText
+from ovseg.windows import SlidingWindows, WindowLayout
 
 
 @MODELS.register_module()
@@ -32,7 +33,7 @@ class OpenVocabSegmentor(BaseModel):
         attention: config of a registered attention.
         vocabulary: config for :meth:`ovseg.text.Vocabulary.from_config`; ``None``: call :meth:`set_vocabulary`.
         templates: name of a template set or a list of templates with ``{}``.
-        windows: arguments of :class:`ovseg.stitch.SlidingWindows`.
+        windows: arguments of :class:`ovseg.windows.SlidingWindows`.
         probability_scale: ``None``: cosines are stitched. A number: softmax(number * cosine) over the queries is taken
             on the patch grid and probabilities are stitched (MaskCLIP, CLIP-DINOiser: 100).
         guide: config of a registered guide (DINO): features of every window that the attention looks at.

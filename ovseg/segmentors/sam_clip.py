@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.photo import Photo
 from ovseg.regions.base import masks_of_ids
 from ovseg.registry import MODELS, REGION_ENCODERS
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
-from ovseg.segmentors.photo import Photo
 
 
 @MODELS.register_module()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ovseg.engine import set_short_side
 from ovseg.registry import MODELS, TRANSFORMS
-from ovseg.stitch import RefinedScoreMap, ScoreMap
+from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
 from tests.standins import standin_dir

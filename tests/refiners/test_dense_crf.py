@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from ovseg.head import MaxQueryHead
+from ovseg.heads.max_query import MaxQueryHead
+from ovseg.photo import Evidence, Photo
 from ovseg.refiners import DenseCRF
-from ovseg.segmentors.photo import Evidence, Photo
-from ovseg.stitch import ScoreMap
+from ovseg.scores import ScoreMap
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("pydensecrf") is None, reason="pydensecrf is not installed (pip install pydensecrf2)"

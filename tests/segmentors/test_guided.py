@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from mmengine.config import Config
 
 from ovseg.apis import config_root
-from ovseg.feature_stitch import splice
 from ovseg.refiners.sam_prompt import SamPromptRefiner, mask_prompt
 from ovseg.registry import MODELS, REGION_ENCODERS
-from ovseg.stitch import SlidingWindows
+from ovseg.stitches.splice import splice
 from ovseg.weights import LoadedClip, get_card
+from ovseg.windows import SlidingWindows
 from tests.small_guides import use_small_guides
 from tests.small_models import small_clip
 

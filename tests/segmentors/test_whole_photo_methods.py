@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg.affinity_stitch import LayerwiseStitch
 from ovseg.apis import Segmenter
+from ovseg.stitches.affinity import LayerwiseStitch
 
 WORDS = ["cat", "dog; puppy", "grass", "brick wall", "car", "tree"]
 

@@ -70,11 +70,10 @@ def test_wrong_arguments_are_said(tool, capsys):
 
 @pytest.mark.slow
 def test_two_checkouts_are_measured_with_the_same_code(tool, tmp_path, capsys):
-    """Two processes, each a fresh import: the other tree has no ovseg.benchmark of its own."""
+    """Two processes, each a fresh import: the other tree has no measuring code of its own."""
     other = tmp_path / "other"
     for name in ("ovseg", "configs"):
-        ignore = shutil.ignore_patterns("benchmark", "__pycache__")
-        shutil.copytree(ROOT / name, other / name, ignore=ignore)
+        shutil.copytree(ROOT / name, other / name, ignore=shutil.ignore_patterns("__pycache__"))
     words = other / "data" / "scenes" / "classes.txt"
     words.parent.mkdir(parents=True)
     shutil.copy(ROOT / "data" / "scenes" / "classes.txt", words)

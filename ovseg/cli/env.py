@@ -1,0 +1,94 @@
+"""``ovseg env``: versions, threads, GPUs and back-ends, for bug reports."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterable, Mapping
+
+from rich.markup import escape
+from rich.table import Table
+
+from ovseg import __version__
+from ovseg.cli._output import console, print_pairs
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmsegmentation",
+    "timm",
+    "open_clip_torch",
+    "segment-anything",
+    "safetensors",
+    "opencv-python",
+    "pycocotools",
+    "transformers",
+    "cupy-cuda13x",
+)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The command's arguments."""
+    env = commands.add_parser("env", help="versions, threads, GPUs and back-ends, for bug reports")
+    env.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the facts."""
+    import torch
+
+    from ovseg.weights.hashes import cache_dir
+
+    pairs = [("ovseg", __version__), ("python", platform.python_version()), ("platform", platform.platform())]
+    pairs += [(name, _version(name)) for name in _PACKAGES]
+    pairs += [
+        ("threads", f"{torch.get_num_threads()} (inter-op {torch.get_num_interop_threads()})"),
+        ("CPU", torch.backends.cpu.get_cpu_capability()),
+        ("CUDA", _cuda()),
+        ("CuPy", _cupy()),
+        ("weights", cache_dir()),
+    ]
+    print_pairs(pairs)
+    if importlib.util.find_spec("ovseg.ops") is not None:
+        report = getattr(importlib.import_module("ovseg.ops"), "backend_report", None)
+        if report is not None:
+            _print_operators(report())
+    return 0
+
+
+def _print_operators(rows: Iterable[Mapping[str, str]]) -> None:
+    table = Table(box=None, header_style="bold", title="operators", title_justify="left")
+    for column in ("operator", "backend", "reasons"):
+        table.add_column("why not a faster one" if column == "reasons" else column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[column]) for column in ("operator", "backend", "reasons")))
+    console().print(table)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cuda() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"not available (torch built for {torch.version.cuda or 'the CPU only'})"
+    devices = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return f"{torch.version.cuda}: {', '.join(devices)}"
+
+
+def _cupy() -> str:
+    if importlib.util.find_spec("cupy") is None:
+        return "not installed: the CUDA operators are not available"
+    cupy = importlib.import_module("cupy")
+    return f"{cupy.__version__}, " + ("available" if cupy.is_available() else "installed, but sees no GPU")

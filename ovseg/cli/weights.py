@@ -1,0 +1,148 @@
+"""``ovseg weights``: list, fetch and check weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ovseg.cli._output import console, print_pairs
+
+if TYPE_CHECKING:
+    from ovseg.weights import WeightCard
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The command's arguments."""
+    weights = commands.add_parser("weights", help="list, fetch and check weights")
+    verbs = weights.add_subparsers(required=True, metavar="VERB")
+    listing = verbs.add_parser("list", help="the catalogue")
+    listing.add_argument("--kind", choices=("clip", "dino", "sam", "heads"), help="only models of one kind")
+    listing.add_argument("--here", action="store_true", help="only what is on this machine")
+    listing.set_defaults(run=run_list)
+    show = verbs.add_parser("show", help="everything about one entry")
+    show.add_argument("name")
+    show.set_defaults(run=run_show)
+    fetch = verbs.add_parser("fetch", help="download what is not on this machine")
+    fetch.add_argument("names", nargs="+", metavar="NAME")
+    fetch.set_defaults(run=run_fetch)
+    verify = verbs.add_parser("verify", help="compare hashes, read files, fit them into their models")
+    verify.add_argument("targets", nargs="*", metavar="NAME|PATH", help="default: all that is on this machine")
+    verify.set_defaults(run=run_verify)
+    docs = verbs.add_parser("docs", help="the catalogue as a Markdown page")
+    docs.add_argument("--output", type=Path, help="file to write (default: standard output)")
+    docs.set_defaults(run=run_docs)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """The catalogue."""
+    from ovseg.weights import catalogue
+    from ovseg.weights.resolve import find_local
+
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "family", "licence", "commercial", "pixels", "here"):
+        table.add_column(column, no_wrap=column == "name", justify="right" if column == "pixels" else "left")
+    colours = {"yes": "green", "no": "red", "ask": "yellow"}
+    for card in catalogue().values():
+        here = find_local(card) is not None
+        if (args.kind and card.kind != args.kind) or (args.here and not here):
+            continue
+        colour = colours[card.commercial]
+        row = (card.name, card.family, card.licence, f"[{colour}]{card.commercial}[/]", str(card.image_size))
+        table.add_row(*row, "yes" if here else "")
+    console().print(table)
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Everything about one entry."""
+    from ovseg.weights import get_card
+    from ovseg.weights.hashes import cache_dir
+    from ovseg.weights.resolve import find_local
+
+    card = get_card(args.name)
+    found = find_local(card)
+    print_pairs(
+        (
+            ("name", card.name),
+            ("family", f"{card.family}, loaded with ovseg.weights.load_{card.kind}"),
+            ("architecture", card.arch),
+            ("activation", "QuickGELU" if card.quickgelu else "GELU"),
+            ("image size", f"{card.image_size} pixels"),
+            ("mean", card.mean),
+            ("std", card.std),
+            ("licence", f"{card.licence} (commercial use: {card.commercial})"),
+            *(("source", source.url) for source in card.sources),
+            ("SHA-256", next((s.sha256 for s in card.sources if s.sha256), "not stated in the catalogue")),
+            ("size", _size(card)),
+            ("page", card.home or "-"),
+            ("notes", card.notes or "-"),
+            ("here", found[0] if found else f"no; would be put at {cache_dir() / card.filename}"),
+        )
+    )
+    return 0
+
+
+def _size(card: WeightCard) -> str:
+    return f"{card.size:,} bytes" if card.size else "not stated in the catalogue"
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Download what is not on this machine."""
+    from ovseg.weights import file_sha256, get_card, resolve
+
+    cards = [get_card(name) for name in args.names]  # all names are checked before the first download
+    for card in cards:
+        path = resolve(card.name)
+        print(f"{card.name}  {path}  sha256 {file_sha256(path)}")
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Compare hashes, read files, fit them into their models."""
+    from ovseg.weights import WeightsError, catalogue
+    from ovseg.weights.resolve import find_local
+
+    targets = args.targets or [card.name for card in catalogue().values() if find_local(card)]
+    failed = 0
+    for target in targets:
+        try:
+            print(f"ok      {_verify_one(target)}", flush=True)
+        except WeightsError as error:
+            failed += 1
+            print(f"FAILED  {target}: {error}", flush=True)
+    if not targets:
+        print("no weights of the catalogue are on this machine")
+    return 1 if failed else 0
+
+
+def _verify_one(target: str) -> str:
+    """One line about a name of the catalogue or a file. Raises WeightsError."""
+    from ovseg.weights import catalogue, file_sha256, load_state_dict, resolve
+    from ovseg.weights.load import build_model
+    from ovseg.weights.resolve import find_local, verify_hash
+    from ovseg.weights.signatures import describe
+
+    card = catalogue().get(target)
+    if card is None:
+        weights = load_state_dict(target)
+        return f"{target}: {describe(weights)}, {len(weights)} tensors, sha256 {file_sha256(target)}"
+    path = resolve(target, fetch=False)
+    found = find_local(card)
+    compared = verify_hash(path, found[1] if found else None)
+    build_model(card, path)
+    against = "as published" if compared else "nothing published to compare with"
+    return f"{target}: {path} fits {card.arch}, sha256 {file_sha256(path)} ({against})"
+
+
+def run_docs(args: argparse.Namespace) -> int:
+    """The catalogue as a Markdown page."""
+    from ovseg.weights.docs import render
+
+    if args.output is None:
+        print(render(), end="")
+    else:
+        args.output.write_text(render(), encoding="utf-8")
+    return 0

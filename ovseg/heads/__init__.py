@@ -1,0 +1,6 @@
+"""Heads: from scores per query to one label per pixel."""
+
+from ovseg.heads.class_maps import ClassMapHead
+from ovseg.heads.max_query import MaxQueryHead
+
+__all__ = ["ClassMapHead", "MaxQueryHead"]

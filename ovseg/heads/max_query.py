@@ -1,0 +1,190 @@
+"""From scores per query to one label per pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ovseg import ops
+from ovseg.registry import HEADS
+from ovseg.scores import RefinedScoreMap, ScoreMap
+
+AnyScoreMap = ScoreMap | RefinedScoreMap
+
+
+@HEADS.register_module()
+class MaxQueryHead:
+    """Temperature softmax over all queries, maximum over a class's queries, threshold, argmax.
+
+    This is the post-processing that SCLIP, NACLIP, ProxyCLIP, Trident and CorrCLIP share. The maximum is taken of the
+    softmaxed values (not a sum, not the logits' softmax per class). Because the softmax is monotonic, labels need only
+    the largest logit; its denominator is computed only where a threshold or the confidence asks for it, and the whole
+    is streamed block by block.
+
+    Args:
+        logit_scale: factor of the cosines before the softmax (40 in NACLIP, ProxyCLIP, Trident, CorrCLIP).
+        threshold: pixels whose largest class probability is below it become ``background``.
+        background: class that takes the pixels below the threshold.
+        area_threshold: SCLIP and ITACLIP on VOC21: a foreground class that covers at most this share of all foreground
+            pixels of the argmax map loses its probability everywhere. 0: off.
+        softmax: ``False`` when the scores are probabilities already (MaskCLIP, CLIP-DINOiser).
+
+    Raises:
+        ValueError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        logit_scale: float = 40.0,
+        threshold: float = 0.0,
+        background: int | None = 0,
+        area_threshold: float = 0.0,
+        softmax: bool = True,
+    ) -> None:
+        if logit_scale <= 0:
+            raise ValueError(f"logit_scale is {logit_scale}; it must be positive")
+        for name, value in (("threshold", threshold), ("area_threshold", area_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
+        if (threshold or area_threshold) and background is None:
+            raise ValueError("a threshold needs a background class to give the pixels to; set background")
+        self.logit_scale, self.threshold, self.background = float(logit_scale), float(threshold), background
+        self.area_threshold, self.softmax = float(area_threshold), softmax
+
+    def __call__(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
+        """Labels ``[H, W]`` int32.
+
+        Args:
+            scores: per-query scores.
+            query_to_class: ``[Q]`` class of every query.
+            num_classes: number of classes.
+        """
+        if isinstance(scores, ScoreMap) and (self.threshold < 1 if self.softmax else not self.threshold):
+            return self._fused(scores, query_to_class, num_classes)
+        if self.threshold:
+            return self.labels_and_confidence(scores, query_to_class, num_classes)[0]
+        return self._best_kept(scores, query_to_class, num_classes, need_sum=False).labels
+
+    def labels_and_confidence(
+        self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, threshold: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Labels int32 and the largest class probability float32, both ``[H, W]``.
+
+        Args:
+            threshold: apply ``self.threshold``; ``False`` gives the plain argmax.
+        """
+        best = self._best_kept(scores, query_to_class, num_classes, need_sum=self.softmax)
+        confidence = best.confidence(self.logit_scale) if self.softmax else best.logits
+        labels = best.labels
+        if threshold and self.threshold:
+            labels = torch.where(confidence < self.threshold, labels.new_tensor(self.background), labels)
+        return labels, confidence
+
+    def probabilities(
+        self,
+        scores: AnyScoreMap,
+        query_to_class: Tensor,
+        num_classes: int,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> Tensor:
+        """Class probabilities ``[C, h, w]`` of a block of pixels, for inspection; with ``area_threshold`` the small
+        classes are zero, and the values are not renormalised (as in SCLIP's code)."""
+        values = scores.block(rows=rows, columns=columns)
+        if self.softmax:
+            values = (values * self.logit_scale).softmax(dim=0)
+        index = query_to_class.to(values.device)
+        merged = values.new_zeros(num_classes, *values.shape[1:])
+        merged.scatter_reduce_(0, index[:, None, None].expand_as(values), values, "amax")
+        if self.area_threshold:
+            labels = self._best(scores, query_to_class, need_sum=False).labels
+            merged[self._small_classes(labels, num_classes)] = 0
+        return merged
+
+    def describe(self) -> dict[str, object]:
+        """What travels with a result."""
+        return {
+            "logit_scale": self.logit_scale,
+            "threshold": self.threshold,
+            "background": self.background,
+            "area_threshold": self.area_threshold,
+        }
+
+    def _fused(self, scores: ScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
+        """Labels by the fused operator, which prunes classes that cannot win before it interpolates anything."""
+
+        def argmax(threshold: float, allowed: Tensor | None = None) -> Tensor:
+            return ops.separable_argmax(
+                scores.cells,
+                scores.rows,
+                scores.columns,
+                query_to_class,
+                num_classes,
+                self.logit_scale if self.softmax else 1.0,
+                threshold,
+                self.background if threshold else None,
+                allowed=allowed,
+            )
+
+        if not self.area_threshold:
+            return argmax(self.threshold)
+        dropped = self._small_classes(argmax(0.0), num_classes)
+        return argmax(self.threshold, ~dropped if dropped.any() else None)
+
+    def _small_classes(self, labels: Tensor, num_classes: int) -> Tensor:
+        """``[C]`` bool: foreground classes with at most ``area_threshold`` of all foreground pixels."""
+        counts = torch.bincount(labels.flatten().long(), minlength=num_classes)
+        foreground = torch.ones(num_classes, dtype=torch.bool, device=labels.device)
+        foreground[self.background] = False
+        total = counts[foreground].sum()
+        return foreground & ~(counts > self.area_threshold * total)
+
+    def _best_kept(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, need_sum: bool) -> _Best:
+        """The best class of every pixel among those that the area threshold keeps."""
+        best = self._best(scores, query_to_class, need_sum)
+        if self.area_threshold:
+            dropped = self._small_classes(best.labels, num_classes)
+            if dropped.any():
+                best = self._best(scores, query_to_class, need_sum, allowed=~dropped)
+        return best
+
+    def _best(
+        self, scores: AnyScoreMap, query_to_class: Tensor, need_sum: bool, allowed: Tensor | None = None
+    ) -> _Best:
+        """Stream over the blocks; ``allowed`` ``[C]`` bool excludes classes from winning, not from the softmax."""
+        best: _Best | None = None
+        for queries, rows, columns, block in scores.blocks():
+            if best is None:
+                best = _Best(scores.size, block.device, need_sum, self.logit_scale)
+            classes = query_to_class[queries].to(block.device)
+            best.update(rows, columns, block, classes, None if allowed is None else allowed.to(block.device)[classes])
+        return best
+
+
+class _Best:
+    """Running best class and log-sum-exp per pixel, all ``[H, W]``."""
+
+    def __init__(self, size: tuple[int, int], device: torch.device, need_sum: bool, scale: float) -> None:
+        self.logits = torch.full(size, -torch.inf, device=device)
+        self.labels = torch.zeros(size, dtype=torch.int32, device=device)
+        self.lse = torch.full(size, -torch.inf, device=device) if need_sum else None
+        self.scale = scale
+
+    def update(self, rows: slice, columns: slice, block: Tensor, classes: Tensor, allowed: Tensor | None) -> None:
+        if self.lse is not None:
+            lse = (block * self.scale).logsumexp(dim=0)
+            self.lse[rows, columns] = torch.logaddexp(self.lse[rows, columns], lse)
+        if allowed is not None:
+            block, classes = block[allowed], classes[allowed]
+            if not len(classes):
+                return
+        value, index = block.max(dim=0)
+        label = classes[index].to(torch.int32)
+        old, old_label = self.logits[rows, columns], self.labels[rows, columns]
+        # equal scores go to the lower class, whatever the order of the blocks
+        better = (value > old) | ((value == old) & (label < old_label))
+        self.logits[rows, columns] = torch.where(better, value, old)
+        self.labels[rows, columns] = torch.where(better, label, old_label)
+
+    def confidence(self, scale: float) -> Tensor:
+        return (self.logits * scale - self.lse).exp()

@@ -1,0 +1,129 @@
+"""Scores of every query at every pixel of a photo, put together from windows and never built in full.
+
+Everything the official pipelines do between patch scores and the photo's own pixels is linear and separable: bilinear
+upsampling of a window's grid to the window, cropping its padding, summing overlapping windows, dividing by the number
+of visits, resizing to the photo. Windows lie on a regular lattice, so the whole chain is
+
+    scores[q] = R_y @ E[q] @ R_x^T
+
+with ``E [Q, n_y * g_h, n_x * g_w]`` the windows' grids side by side and two small banded matrices whose rows sum to 1.
+Nothing of size [Q, H, W] is ever needed: consumers ask for the tile they work on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ovseg.ops import bilinear_matrix
+from ovseg.windows import WindowLayout
+
+TILE = (64, 512)
+"""Rows and columns of a tile of the output: small enough that 1,000 queries fit in about 130 MB."""
+
+
+@dataclass
+class ScoreMap:
+    """Scores of every query at every pixel of a photo, never built in full.
+
+    ``scores[q] = rows @ cells[q] @ columns.T``.
+
+    Attributes:
+        cells: ``[Q, GY, GX]`` float32 scores on the windows' grids side by side.
+        rows: ``[H, GY]`` float32, banded, rows sum to 1.
+        columns: ``[W, GX]`` likewise.
+    """
+
+    cells: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def from_windows(cls, scores: Tensor, layout: WindowLayout, size: tuple[int, int]) -> ScoreMap:
+        """From window scores.
+
+        Args:
+            scores: ``[n, Q, gh, gw]``, windows in the order of :meth:`ovseg.windows.SlidingWindows.cut`.
+            layout: their layout.
+            size: ``(H, W)`` of the output in pixels.
+        """
+        n, q, gh, gw = scores.shape
+        ny, nx = layout.shape
+        cells = scores.view(ny, nx, q, gh, gw).permute(2, 0, 3, 1, 4).reshape(q, ny * gh, nx * gw)
+        return cls(
+            cells,
+            layout.axis_matrix(0, gh, size[0]).to(cells.device),
+            layout.axis_matrix(1, gw, size[1]).to(cells.device),
+        )
+
+    @classmethod
+    def from_grid(cls, scores: Tensor, size: tuple[int, int]) -> ScoreMap:
+        """From one grid ``[Q, h, w]`` that covers the whole photo: a plain bilinear upsampling to ``size``."""
+        rows, columns = (bilinear_matrix(n, m).to(scores.device) for n, m in zip(scores.shape[1:], size, strict=True))
+        return cls(scores, rows, columns)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` in pixels."""
+        return self.rows.shape[0], self.columns.shape[0]
+
+    @property
+    def num_queries(self) -> int:
+        return self.cells.shape[0]
+
+    def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """``[q, h, w]`` scores of a block of queries and pixels."""
+        r, c = self.rows[rows], self.columns[columns]
+        ry, cx = _support(r), _support(c)
+        return r[:, ry] @ self.cells[queries, ry, cx] @ c[:, cx].T
+
+    def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+        """All scores in pieces: ``(queries, rows, columns, block)``; here every piece holds all queries of a tile."""
+        height, width = self.size
+        for y in range(0, height, TILE[0]):
+            for x in range(0, width, TILE[1]):
+                rows, columns = slice(y, min(y + TILE[0], height)), slice(x, min(x + TILE[1], width))
+                queries = slice(0, self.num_queries)
+                yield queries, rows, columns, self.block(queries, rows, columns)
+
+
+def _support(matrix: Tensor) -> slice:
+    """The columns between the first and the last that are not all zero."""
+    used = matrix.any(dim=0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1)
+
+
+class RefinedScoreMap:
+    """A :class:`ScoreMap` whose maps pass through refiners that treat every query on its own (PAMR).
+
+    Blocks hold a few queries of the whole photo instead of all queries of a tile.
+
+    Args:
+        base: what is refined.
+        refine: function ``[q, H, W] -> [q, H, W]``.
+        max_values: bound on the numbers in a block.
+    """
+
+    def __init__(self, base: ScoreMap | RefinedScoreMap, refine, max_values: int = 2**24) -> None:
+        self.base, self.refine, self.max_values = base, refine, max_values
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.base.size
+
+    @property
+    def num_queries(self) -> int:
+        return self.base.num_queries
+
+    def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """``[q, h, w]`` refined scores; refiners see whole maps, so rows and columns are cut off afterwards."""
+        return self.refine(self.base.block(queries))[:, rows, columns]
+
+    def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+        height, width = self.size
+        step = max(1, self.max_values // (height * width))
+        for start in range(0, self.num_queries, step):
+            queries = slice(start, min(start + step, self.num_queries))
+            yield queries, slice(0, height), slice(0, width), self.block(queries)

@@ -1,0 +1,89 @@
+"""The straightforward forms of whole methods give the pipeline's labels: that is what makes a comparison fair."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from mmengine.config import Config
+
+from ovseg.apis import config_root
+from ovseg.registry import MODELS
+from ovseg.weights import LoadedClip, get_card
+from tests.small_guides import use_small_guides
+from tests.small_models import small_clip
+from tools.benchmarking.straightforward import STRAIGHTFORWARD
+
+WORDS = ["sky; wall", "cat", "dog; puppy", "grass"]
+VARIANTS = {
+    "maskclip": [{}],
+    "sclip": [{}, dict(head=dict(threshold=0.2625, area_threshold=0.3))],
+    "naclip": [{}, dict(windows=dict(crop=None, stride=None), head=dict(threshold=0.22))],
+    "proxyclip": [{}, dict(windows=dict(crop=72, stride=40, pad_multiple=56), head=dict(threshold=0.2501))],
+    "corrclip": [{}, dict(windows=dict(crop=72, stride=40, pad_multiple=56))],
+    "trident": [
+        {},
+        dict(label_refiners=[]),
+        dict(label_refiners=[], photo_encoder=dict(tiles=(1, 2)), stitch=dict(keep_negative=False, cos_factor=3.0)),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    use_small_guides(monkeypatch)
+
+    def load(name, checkpoint=None):
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        return LoadedClip(small_clip(layers=8, grid=4), mean, std, get_card(name), "0" * 64, open_clip.tokenize)
+
+    monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+
+
+def build(method, changes):
+    config = Config.fromfile(config_root() / "_base_" / "models" / f"{method}.py").model
+    config.update(templates="plain", text_cache=False, regions=None)
+    config.windows.update(crop=96, stride=64 if method == "trident" else 48)
+    if method == "trident":
+        config.label_refiners[0].update(min_area=4, iou_threshold=0.0, coarse_threshold=0.1)
+    for part, settings in changes.items():
+        config[part] = {**config[part], **settings} if isinstance(settings, dict) else settings
+    model = MODELS.build(config).eval()
+    words = torch.randn(6, model.backbone.tower.embed_dim, generator=torch.Generator().manual_seed(3))
+    model.set_vocabulary(WORDS, torch.nn.functional.normalize(words, dim=-1))
+    return model
+
+
+def photo(height=100, width=150):
+    rng = np.random.default_rng(1)
+    image = np.kron(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8), np.ones((40, 40, 1), np.uint8))
+    return torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
+
+
+def region_ids(height=130, width=190):
+    rows, columns = torch.arange(height)[:, None] // 33, torch.arange(width) // 40
+    return (rows * 10 + columns).int()
+
+
+@pytest.mark.parametrize(("method", "index"), [(m, i) for m in VARIANTS for i in range(len(VARIANTS[m]))])
+def test_same_labels_as_the_pipeline(method, index):
+    model = build(method, VARIANTS[method][index])
+    image, size = photo(), (130, 190)
+    original = torch.from_numpy(np.kron(photo().numpy(), np.ones((1, 2, 2), np.uint8))[:, : size[0], : size[1]].copy())
+    regions = region_ids() if method == "corrclip" else None
+    ours = model.predict([model.prepare(image, size, original, regions)])[0]
+    theirs = STRAIGHTFORWARD[method](model)(image, size, original, regions)
+    assert theirs.shape == ours.shape == size
+    assert len(ours.unique()) > 1, "one label everywhere proves nothing"
+    # Trident's prompts start at the most probable pixel: on a plateau rounding chooses it, and SAM draws another mask
+    least = 0.99 if method == "trident" and model.label_refiners else 0.999
+    assert (ours == theirs).float().mean() > least
+
+
+def test_a_changed_setting_changes_labels():
+    """The comparison above can fail: another temperature or neighbourhood is seen."""
+    model = build("naclip", {})
+    image, size = photo(), (130, 190)
+    ours = model.predict([model.prepare(image, size)])[0]
+    model.attention.std = 0.5
+    theirs = STRAIGHTFORWARD["naclip"](model)(image, size)
+    assert (ours == theirs).float().mean() < 0.999
