@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ovseg.ops import bindings
+from ovseg.ops.checks import widened
 
 MIOU_RULE = "mIoU: mean over classes with a non-empty union; mIoU_present: mean over classes in the ground truth"
 """What the two means are taken over, to be written beside them. The first is mmseg's rule: a class that is absent but
@@ -22,20 +23,23 @@ predicted somewhere counts 0. The second is that of newer detectron2, higher whe
 _BLOCK = 1 << 22  # pixels at a time: bounds the int64 index that bincount needs
 
 
-def confusion_update(matrix: Tensor, pred: Tensor, gt: Tensor, ignore_index: int = 255) -> Tensor:
+def confusion_update(
+    matrix: Tensor, pred: Tensor | np.ndarray, gt: Tensor | np.ndarray, ignore_index: int = 255
+) -> Tensor:
     """Add one image to a confusion matrix, in place.
 
     Args:
         matrix: int64 ``[C, C]``; row = true class, column = predicted class.
-        pred: integer tensor of any shape, classes ``0..C - 1``.
-        gt: integer tensor with as many elements, classes ``0..C - 1`` or ``ignore_index``.
+        pred: integers of any type and shape, classes ``0..C - 1``; ``SegmentationResult.labels`` as they are.
+        gt: integers of any type with as many elements, classes ``0..C - 1`` or ``ignore_index``.
         ignore_index: label of pixels that do not count.
 
     Returns:
         ``matrix``.
 
     Raises:
-        ValueError: for labels outside these ranges, or sizes that differ; ``matrix`` is then unchanged.
+        ValueError: for labels outside these ranges, of a type that is no integer, or sizes that differ; ``matrix`` is
+            then unchanged.
 
     >>> m = torch.zeros(3, 3, dtype=torch.int64)
     >>> confusion_update(m, torch.tensor([[0, 1], [1, 2]]), torch.tensor([[0, 1], [2, 255]]))
@@ -46,11 +50,13 @@ def confusion_update(matrix: Tensor, pred: Tensor, gt: Tensor, ignore_index: int
     classes = matrix.shape[0]
     if matrix.dtype != torch.int64 or matrix.shape != (classes, classes):
         raise ValueError(f"a confusion matrix is int64 [C, C], not {matrix.dtype} {list(matrix.shape)}")
+    pred, gt = _tensor("prediction", pred), _tensor("ground truth", gt)
     if pred.numel() != gt.numel():
         raise ValueError(f"prediction of shape {list(pred.shape)} for a label map of shape {list(gt.shape)}")
+    pred = widened("prediction", pred.reshape(-1))
+    gt = widened("ground truth", gt.reshape(-1).to(pred.device), ignore_index)
     if pred.numel() == 0:
         return matrix
-    pred, gt = pred.reshape(-1), gt.reshape(-1).to(pred.device)
     true = torch.where(gt == ignore_index, 0, gt)
     extremes = torch.stack([bound.long() for labels in (pred, true) for bound in labels.aminmax()])
     low, high, true_low, true_high = extremes.tolist()  # the only wait for the device
@@ -67,6 +73,16 @@ def confusion_update(matrix: Tensor, pred: Tensor, gt: Tensor, ignore_index: int
     for p, t in zip(pred.split(_BLOCK), gt.split(_BLOCK), strict=True):
         matrix += bindings.confusion_matrix(p, t, classes, ignore_index).to(matrix.device)
     return matrix
+
+
+def _tensor(name: str, labels: Tensor | np.ndarray) -> Tensor:
+    """A tensor of labels; arrays of any integer type and byte order."""
+    if isinstance(labels, Tensor):
+        return labels
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers, got {array.dtype}")
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))  # a copy: torch wants no negative strides
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,26 @@ def need_equal_shape(name: str, tensor: Tensor, shape: tuple[int, ...], why: str
 def need_integer(name: str, tensor: Tensor) -> None:
     """Integer element type, not bool."""
     need(
-        not tensor.is_floating_point() and tensor.dtype != torch.bool,
+        not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool),
         f"{name}: expected integers, got {tensor.dtype}",
     )
+
+
+def widened(name: str, tensor: Tensor, *compared: int) -> Tensor:
+    """Integers of any type as int32, or int64 where that is needed to hold them and the numbers they are compared with.
+
+    torch compares in the tensor's own type (a uint8 44 "equals" 300) and has few operators for uint16 to uint64.
+
+    Raises:
+        ValueError: for floats, bools and values of 2**63 and more.
+    """
+    need_integer(name, tensor)
+    need(all(-(2**63) <= value < 2**63 for value in compared), f"{name}: {compared} are beyond 64 bits")
+    if tensor.dtype == torch.uint64:
+        need(bool((tensor.view(torch.int64) >= 0).all()), f"{name}: values of 2**63 and more")
+    wide = tensor.dtype in (torch.int64, torch.uint32, torch.uint64)
+    wide = wide or not all(-(2**31) <= value < 2**31 for value in compared)
+    return tensor.to(torch.int64 if wide else torch.int32)
 
 
 def need_float(name: str, tensor: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ovseg.ops import bindings
-from ovseg.ops.checks import need, need_equal_shape, need_float, need_integer, need_range, need_shape
+from ovseg.ops.checks import need, need_equal_shape, need_float, need_range, need_shape, widened
 from ovseg.ops.dispatch import use_backend
 from ovseg.ops.torch_argmax import bilinear_matrix
 
@@ -275,15 +275,15 @@ def region_vote(
         labels, same shape and type.
     """
     need_equal_shape("regions", regions, labels.shape, "like the labels")
-    need_integer("labels", labels)
-    need_integer("regions", regions)
-    need_range("labels", labels, num_classes)
+    skip = [int(i) for i in skip_ids]
+    wide_labels, wide_regions = widened("labels", labels), widened("regions", regions, *skip)
+    need_range("labels", wide_labels, num_classes)
     with use_backend(backend):
-        return bindings.region_vote(labels, regions, num_classes, [int(i) for i in skip_ids])
+        return bindings.region_vote(wide_labels, wide_regions, num_classes, skip).to(labels.dtype)
 
 
 class RegionMeans(NamedTuple):
-    """Mean features of regions: ``ids`` int [R] ascending, ``means`` float32 [R, d]."""
+    """Mean features of regions: ``ids`` [R] ascending, of the regions' type, ``means`` float32 [R, d]."""
 
     ids: Tensor
     means: Tensor
@@ -304,9 +304,10 @@ def region_pool(features: Tensor, regions: Tensor, *, backend: str | None = None
         features, regions = features.flatten(1).t(), regions.flatten()
     need_shape("features", features, "N d")
     need_equal_shape("regions", regions, features.shape[:1], "like the features")
-    need_integer("regions", regions)
+    wide = widened("regions", regions)
     with use_backend(backend):
-        return RegionMeans(*bindings.region_pool(features, regions))
+        ids, means = bindings.region_pool(features, wide)
+    return RegionMeans(ids.to(regions.dtype), means)
 
 
 def confusion_matrix(
@@ -319,8 +320,7 @@ def confusion_matrix(
         target: integer, same shape, values 0..C-1 or ``ignore_index``.
     """
     need_equal_shape("prediction", prediction, target.shape, "like the target")
-    need_integer("prediction", prediction)
-    need_integer("target", target)
+    prediction, target = widened("prediction", prediction), widened("target", target, ignore_index)
     valid = target != ignore_index
     need_range("prediction", prediction[valid], num_classes)
     need_range("target", target[valid], num_classes)

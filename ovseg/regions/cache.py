@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from ovseg.datasets.files import cache_folder
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
+from ovseg.rle import decode_rle, encode_mask
 
 VERSION = 2
 """Part of every key: raise it when a change to a source changes its masks."""
@@ -100,8 +100,7 @@ def write_masks(path: Path, masks: list[np.ndarray]) -> None:
     Raises:
         OSError: where the file cannot be written.
     """
-    codes = [coco_mask.encode(np.asfortranarray(m, dtype=np.uint8)) for m in masks]
-    data = [{"size": [int(n) for n in c["size"]], "counts": c["counts"].decode("ascii")} for c in codes]
+    data = [encode_mask(mask) for mask in masks]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
@@ -114,10 +113,11 @@ def write_masks(path: Path, masks: list[np.ndarray]) -> None:
 
 
 def read_masks(path: Path, size: tuple[int, int]) -> list[np.ndarray] | None:
-    """The masks of a file, or ``None`` where it is absent, damaged or of another size."""
+    """The bool masks ``[H, W]`` of a file, or ``None`` where it is absent, damaged or of another size."""
     try:
+        if not path.is_file():
+            return None
         codes = json.loads(zlib.decompress(path.read_bytes()))
-        masks = [coco_mask.decode({"size": c["size"], "counts": c["counts"].encode("ascii")}) for c in codes]
-    except (OSError, ValueError, KeyError, TypeError, zlib.error):
+        return [decode_rle(code, size) for code in codes] if isinstance(codes, list) else None
+    except (OSError, ValueError, RecursionError, zlib.error):
         return None
-    return [m.astype(bool) for m in masks] if all(m.shape == tuple(size) for m in masks) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, UnidentifiedImageError
 
+from ovseg.datasets.io import read_mask
 from ovseg.registry import TRANSFORMS
 
 
@@ -39,9 +41,12 @@ class LoadRegions(BaseTransform):
                 with np.load(path) as file:
                     ids = file[file.files[0]]
             else:
-                ids = np.asarray(Image.open(path))
-        except (OSError, ValueError, IndexError, UnidentifiedImageError) as error:
+                ids = read_mask(path)
+        except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"region map {path} cannot be read: {error}") from error
+        limits = np.iinfo(np.int32)
+        if ids.dtype.kind not in "iu" or (ids.size and (ids.min() < limits.min or ids.max() > limits.max)):
+            raise ValueError(f"region map {path} holds {ids.dtype}; ids are whole numbers that fit 32 bits")
         if ids.shape != tuple(results["ori_shape"]):
             raise ValueError(f"region map {path} is {ids.shape}, its photo {tuple(results['ori_shape'])}")
         results["regions"] = ids.astype(np.int32)

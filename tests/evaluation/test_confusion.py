@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 import ovseg.evaluation.confusion
 import ovseg.evaluation.metric
 from ovseg.evaluation import SegMetric, confusion_update, summarise
+from ovseg.ops import confusion_matrix as confusion_matrix_op
 
 
 def random_labels(classes, shape, ignore, seed, absent=0, empty=0):
@@ -165,3 +166,50 @@ def test_prefix():
     metric.prefix = "val"
     metric.process(None, [sample(torch.zeros(1, 1), torch.zeros(1, 1))])
     assert set(metric.evaluate(1)) == {"val/mIoU", "val/mIoU_present", "val/aAcc", "val/mAcc"}
+
+
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64]
+
+
+@pytest.mark.parametrize("gt_type", INTEGERS)
+@pytest.mark.parametrize("pred_type", INTEGERS)
+def test_labels_of_all_integer_types(pred_type, gt_type):
+    pred, gt = torch.tensor([[0, 1], [1, 2]]), torch.tensor([[0, 1], [2, 100]])
+    want = [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    matrix = torch.zeros(3, 3, dtype=torch.int64)
+    assert confusion_update(matrix, pred.to(pred_type), gt.to(gt_type), 100).tolist() == want
+    matrix = torch.zeros(3, 3, dtype=torch.int64)
+    arrays = (pred.to(pred_type).numpy(), gt.to(gt_type).numpy())
+    assert confusion_update(matrix, *arrays, 100).tolist() == want
+    swapped = [a.astype(a.dtype.newbyteorder())[::-1] for a in arrays]
+    assert confusion_update(matrix * 0, *swapped, 100).tolist() == want
+    assert confusion_matrix_op(pred.to(pred_type), (gt % 3).to(gt_type), 3, 255).sum() == 4
+
+
+@pytest.mark.parametrize("label, ignore", [(44, 300), (255, -1), (255, 65535), (0, 256), (0, 2**32)])
+def test_the_ignored_label_is_not_wrapped_into_the_type_of_the_map(label, ignore):
+    matrix = torch.zeros(256, 256, dtype=torch.int64)
+    for kind in (torch.uint8, torch.int64):
+        confusion_update(matrix, torch.tensor([7]), torch.tensor([label]).to(kind), ignore)
+    assert matrix.sum() == 2 and matrix[label, 7] == 2
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bool, torch.complex64])
+def test_labels_that_are_no_integers_are_refused(kind):
+    matrix, good = torch.zeros(2, 2, dtype=torch.int64), torch.tensor([0, 1])
+    for pair in ((good.to(kind), good), (good, good.to(kind)), (good.to(kind).numpy(), good)):
+        with pytest.raises(ValueError, match="(prediction|ground truth): expected integers"):
+            confusion_update(matrix, *pair)
+    assert matrix.sum() == 0
+
+
+def test_labels_beyond_63_bits_do_not_become_negative_ones():
+    matrix, good = torch.zeros(2, 2, dtype=torch.int64), torch.tensor([0, 1])
+    huge = np.array([0, 2**64 - 1], np.uint64)  # -1 in 64 bits
+    with pytest.raises(ValueError, match=r"2\*\*63"):
+        confusion_update(matrix, good, huge, ignore_index=-1)
+    with pytest.raises(ValueError, match="65535 outside"):
+        confusion_update(matrix, np.array([0, 65535], np.uint16), good)
+    with pytest.raises(ValueError, match="beyond 64 bits"):
+        confusion_update(matrix, good, good, ignore_index=2**64)
+    assert matrix.sum() == 0

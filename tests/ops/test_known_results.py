@@ -298,3 +298,15 @@ def test_guided_aggregation_replaces_negative_limits(backend):
     torch.testing.assert_close(ops.guided_aggregation(*inputs, **call), expected)
     expected[0] = torch.tensor([1.0, 0, 0, 0])
     torch.testing.assert_close(ops.guided_aggregation(*inputs, keep_negative=False, **call), expected)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.int16, torch.uint32, torch.int64, torch.uint64])
+def test_regions_and_labels_of_all_integer_types(kind):
+    labels = torch.tensor([[0, 1], [1, 2]]).to(kind)
+    regions = torch.tensor([[255, 255], [255, 1]]).to(kind)
+    voted = ops.region_vote(labels, regions, 3)
+    assert voted.dtype == kind and voted.tolist() == [[1, 1], [1, 2]]
+    assert ops.region_vote(labels, regions, 3, skip_ids=[255]).tolist() == labels.tolist()
+    assert ops.region_vote(labels, regions, 3, skip_ids=[-1, 511]).tolist() == [[1, 1], [1, 2]]  # no wrapped 255
+    pooled = ops.region_pool(torch.tensor([[1.0], [2.0], [3.0], [8.0]]), regions.flatten())
+    assert pooled.ids.dtype == kind and pooled.ids.tolist() == [1, 255] and pooled.means.tolist() == [[8.0], [2.0]]

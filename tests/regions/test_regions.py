@@ -1,11 +1,15 @@
 """Region sources, maps and the mask cache."""
 
 import builtins
+import json
+import os
+import zlib
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from ovseg.regions import CachedRegions, CallableRegions, LoadRegions, Sam2Masks, SamMasks, SlicRegions
 from ovseg.regions.cache import read_masks, write_masks
@@ -204,3 +208,43 @@ def test_region_maps_from_files(tmp_path):
         LoadRegions(tmp_path).transform(dict(img_path="x/cat.jpg", ori_shape=(6, 4)))
     with pytest.raises(FileNotFoundError, match="dog.npz or dog.png"):
         LoadRegions(tmp_path).transform(dict(img_path="x/dog.jpg", ori_shape=(6, 4)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"size": [2, 3], "counts": [2, 2]}],  # two pixels are missing: pycocotools leaves them as memory has them
+        [{"size": [2, 3], "counts": "22"}],
+        [{"size": [2, 3], "counts": [2, -2, 6]}],
+        [{"size": [2**20, 2**20], "counts": [2**40]}],
+        {"size": [2, 3], "counts": [6]},
+        [None],
+    ],
+)
+def test_damaged_codes_in_the_cache_count_as_absent(tmp_path, content):
+    path = tmp_path / "x.rle"
+    path.write_bytes(zlib.compress(json.dumps(content).encode()))
+    assert read_masks(path, (2, 3)) is None
+    path.write_bytes(zlib.compress(b"[" * 100_000))
+    assert read_masks(path, (2, 3)) is None
+    path.unlink()
+    os.mkfifo(path)  # reading it would wait for ever
+    assert read_masks(path, (2, 3)) is None
+
+
+def test_region_maps_are_stored_samples_of_whole_files(tmp_path):
+    ids = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    Image.fromarray(ids).save(tmp_path / "cat.png")
+    data = bytearray((tmp_path / "cat.png").read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 1
+    (tmp_path / "cat.png").write_bytes(data)
+    load = LoadRegions(tmp_path)
+    with pytest.raises(ValueError, match="region map .*cat.png cannot be read"):
+        load.transform(dict(img_path="x/cat.jpg", ori_shape=(4, 6)))
+    for values in (ids / 2, ids + 2.0**40, (ids.astype(np.int64) + 2**40)):
+        np.savez(tmp_path / "cat.npz", values)
+        with pytest.raises(ValueError, match="whole numbers that fit 32 bits"):
+            load.transform(dict(img_path="x/cat.jpg", ori_shape=(4, 6)))
+    (tmp_path / "cat.npz").write_bytes(b"PK\3\4" + bytes(60))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load.transform(dict(img_path="x/cat.jpg", ori_shape=(4, 6)))

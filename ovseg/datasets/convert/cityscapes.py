@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from ovseg.datasets.convert.jobs import ConversionError, Job, lookup_table, require
 from ovseg.datasets.io import read_mask
+from ovseg.rle import check_polygon, check_size
 
 IGNORE = 255
 # name -> (label id, train id), the table of the data set's own documentation
@@ -84,7 +85,8 @@ def from_polygons(path: Path) -> np.ndarray:
     Deleted objects and licence plates are not drawn; ``cargroup`` and the like count as their kind.
     """
     annotation = json.loads(path.read_text(encoding="utf-8"))
-    canvas = Image.new("L", (annotation["imgWidth"], annotation["imgHeight"]), IGNORE)
+    height, width = check_size(annotation["imgHeight"], annotation["imgWidth"])
+    canvas = Image.new("L", (width, height), IGNORE)
     draw = ImageDraw.Draw(canvas)
     for thing in annotation["objects"]:
         name = thing["label"]
@@ -95,5 +97,6 @@ def from_polygons(path: Path) -> np.ndarray:
         label_id, train_id = LABELS[name]
         if thing.get("deleted") or label_id < 0:
             continue
-        draw.polygon([tuple(point) for point in thing["polygon"]], fill=train_id)
+        points = check_polygon([value for point in thing["polygon"] for value in point], (height, width))
+        draw.polygon([tuple(point) for point in points.tolist()], fill=train_id)
     return np.asarray(canvas)

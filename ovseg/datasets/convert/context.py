@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from pycocotools import mask as coco_mask
 
 from ovseg.datasets.convert.jobs import Job, read_names, require
 from ovseg.datasets.dataset import load_class_names
 from ovseg.datasets.files import atomic_path
+from ovseg.rle import MaskCodeError, check_size, decode_segmentation
 
 
 def context_ids() -> dict[int, int]:
@@ -56,21 +56,17 @@ def context_jobs(root: Path) -> list[Job]:
 
 
 def _paint(_: Path, image: dict, regions: list[dict], ids: dict[int, int]) -> np.ndarray:
-    labels = np.zeros((image["height"], image["width"]), np.uint8)
-    for region in regions:
+    size = check_size(image["height"], image["width"])
+    labels = np.zeros(size, np.uint8)
+    for number, region in enumerate(regions):
         if region["category_id"] not in ids:
             raise ValueError(f"category id {region['category_id']} is none of the 59 classes")
-        labels[_decode(region["segmentation"], *labels.shape)] = ids[region["category_id"]]
+        try:
+            mask = decode_segmentation(region["segmentation"], size)
+        except MaskCodeError as error:
+            raise MaskCodeError(f"region {region.get('id', number)}: {error}") from error
+        labels[mask] = ids[region["category_id"]]
     return labels
-
-
-def _decode(segmentation: dict | list, height: int, width: int) -> np.ndarray:
-    """Bool mask of a COCO segmentation: compressed or plain run lengths, or polygons."""
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.decode(segmentation).astype(bool)
 
 
 def pc459_jobs(root: Path) -> list[Job]:
