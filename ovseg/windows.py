@@ -62,12 +62,13 @@ class WindowLayout:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # kept for callers inside and outside of it
 def _axis_matrix(
     length: int, starts: tuple[int, ...], window: int, padded: int, offset: int, cells: int, size: int
 ) -> Tensor:
     up = bilinear_matrix(cells, padded)[offset : offset + window]
-    placed = torch.zeros(length, len(starts) * cells)
-    visits = torch.zeros(length)
+    placed = torch.zeros(length, len(starts) * cells, dtype=torch.float32, device="cpu")
+    visits = torch.zeros(length, dtype=torch.float32, device="cpu")
     for i, start in enumerate(starts):
         placed[start : start + window, i * cells : (i + 1) * cells] = up
         visits[start : start + window] += 1

@@ -61,7 +61,10 @@ class ClipBackbone(nn.Module):
         self.pos_embed, self.precision = pos_embed, precision
         self.tower = build_tower(self.clip.visual)
         self.compile_mode = compile
-        self._encode = self._run if compile is None else torch.compile(self._run, mode=compile, dynamic=False)
+        # of the class's function, so that a deep copy runs its own weights
+        self._encode = ClipBackbone._run
+        if compile is not None:
+            self._encode = torch.compile(ClipBackbone._run, mode=compile, dynamic=False)
         # 0..255 scale, as the official pipelines normalise
         self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
@@ -105,7 +108,7 @@ class ClipBackbone(nn.Module):
         batch = images
         if self.compile_mode is not None:
             batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
-        x, inputs = self._encode(batch, record)
+        x, inputs = self._encode(self, batch, record)
         x, inputs = x[:count], {i: t[:count] for i, t in inputs.items()}
         context = AttentionContext(
             x=x.float(),

@@ -3,7 +3,9 @@
 PyTorch's fp32 ``linear`` on the CPU calls MKL, and its bf16 one lets oneDNN rearrange the weight at every call. A
 frozen weight can be rearranged ("packed") once, as torch.compile does: fp32 gets 1.4 times and bf16 1.15 times faster
 on an AMD Zen 4 core, activations ride along for free, and rows of a product no longer depend on how many there are.
-Where packing does not apply (training, CUDA, tracing, a torch without these operators) plain torch runs.
+Where packing does not apply (training, CUDA, tracing, a torch without these operators) plain torch runs. A packed copy
+is used only while the weight holds what it was made from (:mod:`ovseg.content`); a weight for which that cannot be told
+cheaply is not packed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from itertools import product
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +21,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ovseg.content import Watch, barrier_reasons, watchable
 from ovseg.ops.torch_sam import BLOCK_BYTES, has_matrix_tiles
 
 ENVIRONMENT_VARIABLE = "OVSEG_PACKED_LINEAR"
@@ -30,6 +34,7 @@ FLASH_BELOW = 256
 """Below so many tokens torch's own attention is as fast."""
 
 _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_lock = Lock()
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +48,7 @@ def packing_reasons() -> tuple[str, ...]:
     for name in ("_reorder_linear_weight", "_linear_pointwise"):
         if not hasattr(torch.ops.mkldnn, name):
             reasons.append(f"this torch has no operator mkldnn.{name}")
-    return tuple(reasons)
+    return (*reasons, *barrier_reasons("cpu"))
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -52,30 +57,38 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def _packs(x: Tensor, weight: Tensor) -> bool:
-    trained = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+def _packs(x: Tensor, *weights: Tensor) -> bool:
+    trained = torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights))
     return (
         x.device.type == "cpu"
         and not trained
-        and not weight.is_inference()
         and not torch.compiler.is_compiling()
         and compute_dtype(x) in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and not packing_reasons()
+        and all(weight in _packed or watchable(weight) for weight in weights)
     )
 
 
-def _prepared(weight: Tensor, bias: Tensor | None, rows: slice, dtype: torch.dtype, scales: tuple[float, float]):
-    """Packed weight and bias; made once per (rows, dtype, scales), and again after the weight was changed in place."""
-    known = _packed.setdefault(weight, {})
-    key = (rows.start, rows.stop, dtype, scales)
-    version = tuple((t._version, t.data_ptr()) for t in (weight, bias) if t is not None)
-    if key not in known or known[key][0] != version:
-        with torch.no_grad():
-            part = (weight.detach().flatten(1)[rows].float() * scales[0]).to(dtype).contiguous()
-            offset = None if bias is None else (bias.detach()[rows].float() * scales[1]).to(dtype)
-            known[key] = (version, torch.ops.mkldnn._reorder_linear_weight(part, None), offset)
-    return known[key][1:]
+def _prepared(
+    weight: Tensor, bias: Tensor | None, rows: slice, dtype: torch.dtype, scales: tuple[float, float]
+) -> tuple[Tensor, Tensor | None]:
+    """Packed weight and bias; made once per (rows, dtype, scales), and again after either was changed in any way."""
+    key, sources = (rows.start, rows.stop, dtype, scales), [t for t in (weight, bias) if t is not None]
+    found = _packed.get(weight, {}).get(key)
+    if found is not None and found[0].holds(sources):
+        return found[1:]
+    # what outlives the call is no inference tensor: it may be met outside inference mode next
+    with _lock, torch.inference_mode(False), torch.no_grad():
+        watch = Watch(sources)
+        part = (weight.detach().flatten(1)[rows].float() * scales[0]).to(dtype).contiguous()
+        offset = None if bias is None else (bias.detach()[rows].float() * scales[1]).to(dtype)
+        made = torch.ops.mkldnn._reorder_linear_weight(part, None), offset
+        if all(watchable(source) for source in sources):
+            _packed.setdefault(weight, {})[key] = (watch, *made)
+        else:  # handed out since: nothing would tell when it changes
+            _packed.pop(weight, None)
+    return made
 
 
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, activation: str, scales=(1.0, 1.0)) -> Tensor:
@@ -99,6 +112,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, rows: slice = 
     return F.linear(x, weight.flatten(1)[rows], None if bias is None else bias[rows])
 
 
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a linear layer is its weight and bias and nothing else (no adapter, no hook, no parametrisation)."""
+    kinds = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    return type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks
+
+
+def apply_linear(x: Tensor, layer: nn.Module, rows: slice = slice(None)) -> Tensor:
+    """``layer(x)[..., rows]``, by :func:`linear` where the layer :func:`is_plain`."""
+    if is_plain(layer):
+        return linear(x, layer.weight, layer.bias, rows)
+    return layer(x)[..., rows]
+
+
 def patch_embedding(images: Tensor, layer: nn.Conv2d) -> Tensor:
     """``layer(images)`` for patches that neither overlap nor leave gaps: ``[B, c, H, W]`` to ``[B, h, w, d]``.
 
@@ -120,7 +146,7 @@ def patch_embedding(images: Tensor, layer: nn.Conv2d) -> Tensor:
 
 def feed_forward(x: Tensor, first: nn.Linear, activation: nn.Module, second: nn.Linear) -> Tensor:
     """``second(activation(first(x)))``, ``[..., d] -> [..., d]``; GELU and QuickGELU run inside the first product."""
-    if not _packs(x, first.weight):
+    if not (is_plain(first) and is_plain(second) and _packs(x, first.weight, second.weight)):
         return second(activation(first(x)))
     rows, step = x.flatten(0, -2), max(1, HIDDEN_BYTES // (first.out_features * compute_dtype(x).itemsize))
     if len(rows) > step:

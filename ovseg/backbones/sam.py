@@ -16,7 +16,7 @@ from segment_anything.modeling.image_encoder import Block
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import compute_dtype, feed_forward, linear, patch_embedding
+from ovseg.backbones.kernels import apply_linear, compute_dtype, feed_forward, patch_embedding
 from ovseg.backbones.sam_decoder import ImageDecoder
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
@@ -290,12 +290,12 @@ def run_block(block: Block, x: Tensor) -> tuple[Tensor, LastBlock]:
     if len(qkv) > len(cells):
         qkv[:] = 0 if attn.qkv.bias is None else attn.qkv.bias
     for at, part in zip(place.split(step), cells.split(step), strict=True):
-        qkv.index_copy_(0, at, linear(block.norm1(part), attn.qkv.weight, attn.qkv.bias))
+        qkv.index_copy_(0, at, apply_linear(block.norm1(part), attn.qkv))
     q, k, v = qkv.view(windows, size[0] * size[1], 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
     rel_h, rel_w = relative_positions(attn.rel_pos_h, size[0]), relative_positions(attn.rel_pos_w, size[1])
     mixed = decomposed_attention(q, k, v, rel_h, rel_w, scale=attn.scale).transpose(1, 2).reshape(len(qkv), -1)
     for at, part in zip(place.split(step), cells.split(step), strict=True):
-        part += linear(mixed.index_select(0, at), attn.proj.weight, attn.proj.bias)
+        part += apply_linear(mixed.index_select(0, at), attn.proj)
         part += feed_forward(block.norm2(part), mlp.lin1, mlp.act, mlp.lin2)
     return x, LastBlock(q, k, v, rel_h, rel_w, attn.scale)
 

@@ -18,7 +18,7 @@ from timm.models.eva import Eva
 from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import attention, feed_forward, linear
+from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
 
@@ -98,8 +98,7 @@ class OpenClipBlock(TransformerBlock):
         return linear(y, attn.in_proj_weight, attn.in_proj_bias, slice(2 * d, 3 * d))
 
     def out(self, mixed: Tensor) -> Tensor:
-        layer = self.block.attn.out_proj
-        return self.block.ls_1(linear(mixed, layer.weight, layer.bias))
+        return self.block.ls_1(apply_linear(mixed, self.block.attn.out_proj))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.ln_2(x)
@@ -132,17 +131,17 @@ class TimmBlock(TransformerBlock):
 
     def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         attn = self.block.attn
-        q, k, v = (self.split_heads(t) for t in linear(y, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1))
+        q, k, v = (self.split_heads(t) for t in apply_linear(y, attn.qkv).chunk(3, dim=-1))
         return attn.q_norm(q), attn.k_norm(k), v
 
     def value(self, y: Tensor) -> Tensor:
-        layer, d = self.block.attn.qkv, self.block.attn.qkv.out_features // 3
-        return linear(y, layer.weight, layer.bias, slice(2 * d, 3 * d))
+        d = y.shape[-1]
+        return apply_linear(y, self.block.attn.qkv, slice(2 * d, 3 * d))
 
     def out(self, mixed: Tensor) -> Tensor:
         attn = self.block.attn
         mixed = attn.norm(mixed) if isinstance(getattr(attn, "norm", None), nn.Module) else mixed
-        return self.block.ls1(linear(mixed, attn.proj.weight, attn.proj.bias))
+        return self.block.ls1(apply_linear(mixed, attn.proj))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.norm2(x)
@@ -174,7 +173,7 @@ class VisionTower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pos_cache: dict[tuple, Tensor] = {}
+        self._pos_cache: dict[tuple, tuple[Tensor, Tensor]] = {}  # the table they were made from, the positions
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Patches of an image of ``height`` x ``width`` pixels; what does not fill a patch is cut off.
@@ -242,23 +241,30 @@ class VisionTower(nn.Module):
         h0, w0 = self.native_grid
         if grid == (h0, w0) or (mode == "scale" and grid[0] * grid[1] == h0 * w0):
             return patch_part[None]
-        key = (grid, mode, patch_part.device, patch_part.dtype, patch_part._version)
-        trainable = torch.is_grad_enabled() and patch_part.requires_grad
-        if key not in self._pos_cache or trainable:
-            image = patch_part.float().T.reshape(1, -1, h0, w0)
-            if mode == "scale":
-                factor = ((grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0)
-                image = F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
-            else:
-                method = "bicubic" if mode == "size" else "bilinear"
-                image = F.interpolate(image, size=grid, mode=method, align_corners=False)
-            value = image.flatten(2).transpose(1, 2).to(patch_part.dtype)
-            if trainable:
-                return value
-            if len(self._pos_cache) >= 64:  # one entry per window shape; photos of every shape must not pile up
-                self._pos_cache.pop(next(iter(self._pos_cache)))
-            self._pos_cache[key] = value
-        return self._pos_cache[key]
+        trained = torch.is_grad_enabled() and patch_part.requires_grad
+        if trained or torch.compiler.is_compiling() or patch_part.device.type != "cpu":
+            return self._resized(patch_part, grid, mode)  # on a GPU it is faster than a look at what is kept
+        table, key = patch_part.detach(), (grid, mode, patch_part.device, patch_part.dtype)
+        kept = self._pos_cache.get(key)
+        if kept is None or not torch.equal(kept[0], table):
+            with torch.inference_mode(False), torch.no_grad():  # it outlives the call
+                kept = (table.clone(), self._resized(table.clone(), grid, mode))
+            while len(self._pos_cache) >= 64:  # one entry per window shape; photos of every shape must not pile up
+                self._pos_cache.pop(next(iter(self._pos_cache), None), None)
+            self._pos_cache[key] = kept
+        return kept[1]
+
+    def _resized(self, patch_part: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
+        """:meth:`positions` where the grid is not the native one."""
+        h0, w0 = self.native_grid
+        image = patch_part.float().T.reshape(1, -1, h0, w0)
+        if mode == "scale":
+            factor = ((grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0)
+            image = F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
+        else:
+            method = "bicubic" if mode == "size" else "bilinear"
+            image = F.interpolate(image, size=grid, mode=method, align_corners=False)
+        return image.flatten(2).transpose(1, 2).to(patch_part.dtype)
 
 
 class OpenClipTower(VisionTower):

@@ -54,7 +54,8 @@ def build_clip(config: str | Path) -> open_clip.CLIP:
 @functools.lru_cache(maxsize=100_000)
 def _tokens(text: str) -> Tensor:
     """Token ids of a text without the padding, int64 ``[n]``."""
-    ids = open_clip.tokenize([text])[0]
+    with torch.inference_mode(False):  # kept for callers inside and outside of it
+        ids = open_clip.tokenize([text])[0]
     return ids[: int(ids.argmax()) + 1]
 
 

@@ -274,4 +274,6 @@ def bilinear_matrix(cells: int, pixels: int) -> Tensor:
 
     It is torch's own interpolation of unit vectors, so that weights are torch's to the bit. Cached: do not write to it.
     """
-    return F.interpolate(torch.eye(cells)[None], size=pixels, mode="linear", align_corners=False)[0].T.contiguous()
+    with torch.inference_mode(False):  # kept for callers inside and outside of it
+        unit = torch.eye(cells, dtype=torch.float32, device="cpu")[None]
+        return F.interpolate(unit, size=pixels, mode="linear", align_corners=False)[0].T.contiguous()

@@ -1,5 +1,6 @@
 """ovseg.backbones.kernels against plain torch."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from ovseg.backbones import kernels
-from ovseg.backbones.kernels import attention, feed_forward, linear, patch_embedding
+from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear, patch_embedding
+from tests.weight_edits import EDITS
 
 needs_packing = pytest.mark.skipif(bool(kernels.packing_reasons()), reason=f"no packing: {kernels.packing_reasons()}")
 ACTIVATIONS = {"gelu": nn.GELU(), "tanh": nn.GELU("tanh"), "quick": QuickGELU(), "silu": nn.SiLU()}
@@ -125,3 +127,64 @@ def test_attention_is_the_softmax_of_its_logits(monkeypatch, tokens, dtype):
     assert result.shape == (2, tokens, 48) and result.dtype == dtype
     error = (result.float() - expected).norm() / expected.norm()
     assert error < (1e-6 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("activation", ["gelu", "quick"])
+def test_packed_copies_follow_the_weights(edit, activation):
+    torch.manual_seed(0)
+    module, x = nn.ModuleList([frozen(24, 96), frozen(96, 24)]), torch.randn(40, 24)
+    first = feed_forward(x, module[0], ACTIVATIONS[activation], module[1])
+    linear(x, module[0].weight, module[0].bias, slice(8, 20))
+    edited = EDITS[edit](module)
+    expected = edited[1](ACTIVATIONS[activation](edited[0](x)))
+    assert not torch.allclose(first, expected, atol=1e-3)
+    torch.testing.assert_close(
+        feed_forward(x, edited[0], ACTIVATIONS[activation], edited[1]), expected, rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(
+        linear(x, edited[0].weight, edited[0].bias, slice(8, 20)), edited[0](x)[:, 8:20], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_bias_alone_is_followed():
+    layer, x = frozen(8, 8), torch.randn(4, 8)
+    linear(x, layer.weight, layer.bias)
+    layer.bias.data.add_(1)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+
+
+def test_weights_of_numpy_are_followed():
+    array, x = np.ones((8, 8), np.float32), torch.randn(4, 8)
+    layer = nn.Linear(8, 8).requires_grad_(False)
+    layer.weight = nn.Parameter(torch.from_numpy(array), requires_grad=False)
+    for factor in (1, 2, 3):
+        array *= factor
+        torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+
+
+class Adapter(nn.Linear):
+    """A layer with a low-rank part beside its weight, as adapters have."""
+
+    def forward(self, x):
+        return super().forward(x) + x.sum(-1, keepdim=True)
+
+
+def test_adapters_hooks_and_parametrisations_are_not_passed_by():
+    x = torch.randn(4, 8)
+    adapted, hooked, parametrised = Adapter(8, 8).requires_grad_(False), frozen(8, 8), frozen(8, 8)
+    hooked.register_forward_hook(lambda module, args, output: output * 2)
+    nn.utils.parametrizations.weight_norm(parametrised)
+    for layer in (adapted, hooked, parametrised):
+        assert torch.equal(apply_linear(x, layer), layer(x))
+        assert torch.equal(apply_linear(x, layer, slice(2, 5)), layer(x)[:, 2:5])
+        expected = layer(nn.GELU()(layer(x)))
+        assert torch.equal(feed_forward(x, layer, nn.GELU(), layer), expected)
+
+
+@needs_packing
+def test_packed_in_inference_mode_and_used_outside():
+    layer, x = frozen(8, 8), torch.randn(4, 8)
+    with torch.inference_mode():
+        linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))

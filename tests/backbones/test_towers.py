@@ -11,6 +11,7 @@ from torch import nn
 
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, build_tower
 from tests.small_models import images, small_clip, small_eva_trunk, small_siglip_trunk
+from tests.weight_edits import EDITS
 
 
 def timm_visual(trunk: nn.Module) -> TimmModel:
@@ -99,6 +100,26 @@ def test_position_cache_follows_the_weights_and_stays_small():
     for n in range(1, 100):
         tower.positions(tower.visual.positional_embedding[1:], (n, 5), "size")
     assert len(tower._pos_cache) <= 64
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_positions_follow_every_edit(edit):
+    visual = small_clip().visual
+    tower = build_tower(visual)
+    before = tower.embed(images(1, 3, 48, 96))
+    edited = EDITS[edit](visual)
+    edited = tower if edited is visual else build_tower(edited)
+    after = edited.embed(images(1, 3, 48, 96))
+    edited._pos_cache.clear()
+    assert torch.equal(after, edited.embed(images(1, 3, 48, 96))) and not torch.allclose(before, after, atol=1e-3)
+
+
+def test_positions_kept_in_inference_mode_serve_training():
+    tower = build_tower(small_clip().visual)
+    with torch.inference_mode():
+        tower.embed(images(1, 3, 48, 96))
+    x = tower.embed(images(1, 3, 48, 96).requires_grad_(True))
+    (x * tower.positions(tower.visual.positional_embedding[1:], (3, 6), "size").sum()).sum().backward()
 
 
 def test_what_is_not_a_plain_vit_is_refused():

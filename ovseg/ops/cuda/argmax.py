@@ -43,7 +43,8 @@ def _too_large(gy: int, gx: int) -> list[str]:
 @lru_cache(maxsize=32)
 def _bilinear(cells: int, pixels: int, device: torch.device) -> Tensor:
     """The same few sizes come again and again: keep their matrices on the device."""
-    return bilinear_matrix(cells, pixels).to(device)
+    with torch.inference_mode(False):
+        return bilinear_matrix(cells, pixels).to(device)
 
 
 def _cells_first(scores: Tensor) -> Tensor:
