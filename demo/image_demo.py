@@ -5,7 +5,8 @@
     python demo/image_demo.py "trip/*.jpg" --classes "tree, road" --method sclip --model openai/ViT-B-16 --out results/
 
 IMAGE is one file, a folder or a quoted glob. Words are separated by commas, synonyms of one class by semicolons
-("sofa; couch, cat"); or a text file with one class per line.
+("sofa; couch, cat"); or a class file (one class per line, CVAT's labelmap.txt, JSON, YAML, CSV, ...), or the name of a
+packaged vocabulary ("ade20k").
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", help="file, folder or quoted glob")
     parser.add_argument(
-        "--classes", required=True, help="comma-separated words, or a text file with one class per line"
+        "--classes", required=True, help="comma-separated words, a class file, or the name of a packaged vocabulary"
     )
     parser.add_argument("--model", default="nano", help="CLIP weights by catalogue name (default: nano, embedded)")
     parser.add_argument("--method", default="naclip", help="segmentation method (default: naclip)")
@@ -63,13 +64,6 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def read_classes(text: str) -> list[str]:
-    """Classes from a comma-separated text or a file with one per line; synonyms stay joined by semicolons."""
-    if text.lower().endswith(".txt"):
-        return [line.strip() for line in Path(text).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [name.strip() for name in text.split(",")]
-
-
 def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
     """Where the overlay of each image goes; no two, and none of their label files, share a name.
 
@@ -103,13 +97,13 @@ def label_file(target: Path) -> Path:
 def main() -> int:
     args = parse_args()
     console = Console(stderr=True)
-    from ovseg import Segmenter
+    from ovseg import Segmenter, Vocabulary
     from ovseg.engine.memory import keep_freed_memory
     from ovseg.weights import WeightsError
 
     keep_freed_memory()
     try:
-        images, classes = find_images(args.image), read_classes(args.classes)
+        images, classes = find_images(args.image), Vocabulary.from_argument(args.classes)
         model = Segmenter(
             args.model,
             args.method,

@@ -8,8 +8,7 @@ model.segment("photo.jpg").save("out.png")
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,23 +111,21 @@ class Segmenter:
         """The words in use."""
         return self.model.vocabulary
 
-    def set_vocabulary(self, vocabulary: Vocabulary | Sequence[str], background: str | None = None) -> None:
+    def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence | Mapping, background: str | None = None) -> None:
         """Choose the words.
 
         Args:
-            vocabulary: class names; ``'sofa; couch'`` gives one class two prompts. Or a :class:`Vocabulary`.
+            vocabulary: class names; ``'sofa; couch'`` or ``('sofa', 'couch')`` gives one class two prompts. Or whatever
+                else :meth:`Vocabulary.of` takes: a packaged name, a class file, a mapping of names to synonyms.
             background: name of the class that takes pixels below the method's threshold; ``None``: the vocabulary's
                 own. Thresholds are off where there is none.
 
         Raises:
             ValueError: for empty or duplicate names, or a ``background`` that is not among them.
         """
-        if not isinstance(vocabulary, Vocabulary):
-            vocabulary = Vocabulary.from_list(list(vocabulary))
-        if background is not None and background not in vocabulary.names:
-            raise ValueError(f"background {background!r} is not among the names {', '.join(vocabulary.names)}")
+        vocabulary = Vocabulary.of(vocabulary)
         if background is not None:
-            vocabulary = replace(vocabulary, background=vocabulary.names.index(background))
+            vocabulary = vocabulary.with_background(background)
         self.model.set_vocabulary(vocabulary)
         head = self.model.head
         if vocabulary.background is None:

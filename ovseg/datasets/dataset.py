@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
+from ovseg.class_files import class_list, read_class_file, read_text
 from ovseg.datasets.errors import DatasetNotFound, SampleError
+from ovseg.datasets.files import Listing, dangling, list_files
 from ovseg.datasets.transforms import PackInputs
-from ovseg.registry import DATASETS
+from ovseg.registry import DATASETS, SCOPE, TRANSFORMS
 
 CLASSES_DIR = Path(__file__).parent / "classes"
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
+"""Endings of pictures, by which a data set knows what it leaves out."""
 
 
 def load_class_names(source: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -19,22 +26,37 @@ def load_class_names(source: str | Path | Sequence[str]) -> tuple[str, ...]:
 
     Args:
         source: the names themselves, the name of a packaged list (``ovseg/datasets/classes/*.txt``, e.g. ``'voc21'``),
-            or a text file with one name per line.
+            or a class file of any kind that :mod:`ovseg.class_files` reads. Of several names of a class the first
+            counts, or the one before ``:=``.
 
     Raises:
-        ValueError: if there is no such list.
+        ValueError: if there is no such list, or it is not clear.
 
     >>> load_class_names("voc21")[:3]
     ('background', 'aeroplane', 'bicycle')
     """
+    return _class_names(source)[0]
+
+
+def _class_names(source: object) -> tuple[tuple[str, ...], int | None]:
+    """Names, and the number that a numbered file gives class 0."""
     if not isinstance(source, str | Path):
-        return tuple(source)
-    packaged = CLASSES_DIR / f"{source}.txt"
-    path = packaged if packaged.is_file() else Path(source)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CLASSES_DIR.glob("*.txt") if not p.stem.endswith("_ids")))
-        raise ValueError(f"no class list {str(source)!r}: neither a file nor one of the packaged lists {known}")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        found = class_list(source, "classes")
+    else:
+        packaged = CLASSES_DIR / f"{source}.txt"
+        path = packaged if packaged.is_file() else Path(source)
+        if not path.exists() and not path.is_symlink():
+            known = ", ".join(sorted(p.stem for p in CLASSES_DIR.glob("*.txt") if not p.stem.endswith("_ids")))
+            raise ValueError(f"no class list {str(source)!r}: neither a file nor one of the packaged lists {known}")
+        found = read_class_file(path)
+    names = []
+    for entry, place in zip(found.entries, found.places, strict=True):
+        names.append(re.split(";|:=", entry if isinstance(entry, str) else entry[0])[0].strip())
+        if not names[-1]:
+            raise ValueError(f"{found.source}, {found.unit} {place}: empty name")
+    if not names:
+        raise ValueError(f"{found.source}: no classes; a data set needs at least one")
+    return tuple(names), found.first
 
 
 @DATASETS.register_module()
@@ -44,21 +66,25 @@ class SegmentationDataset(BaseDataset):
     Args:
         classes: see :func:`load_class_names`; may be given as ``metainfo=dict(classes=...)`` instead.
         data_root: folder that ``img_dir``, ``mask_dir`` and ``split`` are relative to.
-        img_dir, mask_dir: folders of photos and label maps; sub-folders are looked through. ``mask_dir=None``: no
-            labels (the pipeline must then have no ``LoadMask``).
-        img_suffix: ends of photo names, one or several; what is left is the sample's name.
+        img_dir, mask_dir: folders of photos and label maps; sub-folders are looked through, linked ones too.
+            ``mask_dir=None``: no labels (the pipeline must then have no ``LoadMask``).
+        img_suffix: ends of photo names, one or several, in any case; what is left is the sample's name.
         mask_suffix: the label map of a sample is ``mask_dir/name + mask_suffix``.
         split: text file with one sample name per line; ``None``: every photo of the folder, sorted.
         reduce_zero_label: label 0 is ignored and k means class k - 1.
         ignore_index: label that is not evaluated: 255; 65535 where there are more than 255 classes.
-        label_map: ``{label in the file: class or ignore index}``, applied first.
+        label_map: ``{label in the file: class or ignore index}``, applied first; ``{255: 1}`` for masks of 0 and 255.
         benchmark: name in :data:`ovseg.datasets.benchmarks.BENCHMARKS`, for the advice in error messages.
         on_error: ``'record'``: a sample that cannot be read travels as ``inputs=None`` with the reason in its metainfo
             ``error``, and the test loop lists it; ``'raise'``: it is an error.
         pipeline, metainfo, indices, serialize_data, test_mode, lazy_init: as in MMEngine's ``BaseDataset``.
 
+    Attributes:
+        notes: what was left out of the folders and why, one sentence each; also given as warnings.
+
     Raises:
-        DatasetNotFound: when a folder or the split file is missing, or holds none of the samples; says how to get it.
+        DatasetNotFound: when a folder or the split file is missing or unreadable, or holds none of the samples; says
+            how to get it.
         ValueError: for settings that contradict each other.
     """
 
@@ -89,7 +115,12 @@ class SegmentationDataset(BaseDataset):
             raise ValueError("SegmentationDataset needs class names: `classes` or `metainfo=dict(classes=...)`")
         if on_error not in ("record", "raise"):
             raise ValueError(f"on_error={on_error!r}; it is 'record' or 'raise'")
-        metainfo["classes"] = load_class_names(classes)
+        metainfo["classes"], first = _class_names(classes)
+        if first == 1 and not reduce_zero_label and not label_map:
+            raise ValueError(
+                f"{classes}: the classes are numbered from 1, but label 0 is the first class; set "
+                "reduce_zero_label=True if 0 in the label maps means unlabelled, or number the classes from 0"
+            )
         if ignore_index < len(metainfo["classes"]):
             raise ValueError(
                 f"ignore_index {ignore_index} is also a class index of {len(metainfo['classes'])} classes; "
@@ -100,7 +131,8 @@ class SegmentationDataset(BaseDataset):
         self.img_suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
         self.mask_suffix = mask_suffix
         self.benchmark, self.on_error = benchmark, on_error
-        self.label_map = {int(k): int(v) for k, v in label_map.items()} if label_map else None
+        self.label_map = _checked_label_map(label_map, len(metainfo["classes"]), ignore_index, reduce_zero_label)
+        self.notes: list[str] = []
         super().__init__(
             ann_file="",
             metainfo=metainfo,
@@ -108,7 +140,8 @@ class SegmentationDataset(BaseDataset):
             data_prefix={},
             indices=indices,
             serialize_data=serialize_data,
-            pipeline=list(pipeline),
+            # in ovseg's own scope, whatever the default one is: a data set works without a runner
+            pipeline=[TRANSFORMS.build({"_scope_": SCOPE, **s}) if isinstance(s, Mapping) else s for s in pipeline],
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
@@ -121,23 +154,30 @@ class SegmentationDataset(BaseDataset):
         Raises:
             DatasetNotFound: see the class.
         """
-        folder = self._existing(self.img_dir, "photos")
-        masks = self._existing(self.mask_dir, "label maps") if self.mask_dir is not None else None
-        photos = self._photos(folder)
-        if self.split is None:
-            names = sorted(photos)
-        else:
-            lines = self._existing(self.split, "split file").read_text(encoding="utf-8").splitlines()
-            names = [line.strip() for line in lines if line.strip()]
+        folder = self._existing(self.img_dir, "photos", folder=True)
+        masks = self._existing(self.mask_dir, "label maps", folder=True) if self.mask_dir is not None else None
+        listing = self._list(folder)
+        photos = self._photos(folder, listing)
+        names = sorted(photos) if self.split is None else self._listed(photos)
         if not any(name in photos for name in names):
             listed = f" of the {len(names)} names in {self.root / self.split}" if self.split else ""
-            raise DatasetNotFound(self._advice(f"{folder} holds no photo *{' / *'.join(self.img_suffixes)}{listed}"))
+            others = Counter(p.suffix.lower() for p in listing.files if p.suffix.lower() in PICTURES)
+            instead = f" (there are {_counted(others)}: set img_suffix)" if others and not photos else ""
+            raise DatasetNotFound(
+                self._advice(f"{folder} holds no photo *{' / *'.join(self.img_suffixes)}{listed}{instead}")
+            )
+        if self.split is None:
+            self._note_left_out(folder, listing, photos)
+            if masks is not None:
+                self._note_unpaired(masks, photos)
+        for note in self.notes:
+            warnings.warn(note, stacklevel=6)  # the caller of DATASETS.build or of the class
         # A photo that is listed but missing stays in the list: reading it fails, and is recorded, by name.
         return [
             dict(
                 name=name,
                 img_path=str(photos.get(name, folder / f"{name}{self.img_suffixes[0]}")),
-                seg_map_path=str(masks / f"{name}{self.mask_suffix}") if masks is not None else None,
+                seg_map_path=self._mask_of(masks, name) if masks is not None else None,
             )
             for name in names
         ]
@@ -163,23 +203,93 @@ class SegmentationDataset(BaseDataset):
                 raise
             return packer.pack_error(info, error)
 
-    def _photos(self, folder: Path) -> dict[str, Path]:
+    def _list(self, folder: Path) -> Listing:
+        try:
+            listing = list_files(folder)
+        except OSError as error:
+            raise DatasetNotFound(self._advice(f"{folder} cannot be looked into: {error.strerror or error}")) from error
+        self.notes = [f"{path}: {problem}" for path, problem in listing.problems.items()]
+        return listing
+
+    def _photos(self, folder: Path, listing: Listing) -> dict[str, Path]:
         """``{name relative to the folder, without suffix: path}``; suffixes match in any case."""
-        suffixes = tuple(s.lower() for s in self.img_suffixes)
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            lower = path.name.lower()
-            hidden = lower.startswith(".")  # parts of killed conversions, macOS' companions of copied files
-            suffix = None if hidden else next((s for s in suffixes if lower.endswith(s)), None)
-            if suffix is not None:
+        doubled = []
+        for path in listing.files:
+            suffix = _ending(path, self.img_suffixes)
+            if suffix:
                 relative = path.relative_to(folder).as_posix()
-                found.setdefault(relative[: len(relative) - len(suffix)], path)
+                name = relative[: len(relative) - len(suffix)]
+                if name in found:
+                    doubled.append(f"{path.name} ({found[name].name} is used)")
+                found.setdefault(name, path)
+        if doubled:
+            self.notes.append(f"{folder}: {len(doubled)} photos left out, whose name another has, e.g. {doubled[0]}")
+        hidden = [p for p in listing.hidden if _ending(p, self.img_suffixes) or p.is_dir()]
+        if hidden:
+            self.notes.append(f"{folder}: {len(hidden)} hidden files or folders left out, e.g. {hidden[0]}")
         return found
 
-    def _existing(self, relative: str, what: str) -> Path:
+    def _listed(self, photos: Mapping[str, Path]) -> list[str]:
+        """The names of the split file; a suffix after the name, or flags in columns behind it (VOC's), do no harm."""
+        path = self._existing(self.split, "split file")
+        try:
+            lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_text(path))]
+        except (OSError, ValueError) as error:
+            raise DatasetNotFound(self._advice(f"split file: {error}")) from error
+        names = [self._name_of(line, photos) for line in lines if line]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            self.notes.append(f"{path}: {len(twice)} names are listed more than once and count so, e.g. {twice[0]}")
+        return names
+
+    def _name_of(self, line: str, photos: Mapping[str, Path]) -> str:
+        for text in (line, line.split()[0]):
+            for name in (text, text[: len(text) - len(_ending(Path(text), self.img_suffixes) or "")]):
+                if name in photos:
+                    return name
+        return line
+
+    def _mask_of(self, masks: Path, name: str) -> str:
+        """Path of a label map; where it is missing, one whose suffix is written in capitals takes its place."""
+        path = masks / f"{name}{self.mask_suffix}"
+        if not path.exists():
+            stem, dot, suffix = self.mask_suffix.rpartition(".")
+            other = masks / f"{name}{stem}{dot}{suffix.upper()}"
+            path = other if other.exists() else path
+        return str(path)
+
+    def _note_left_out(self, folder: Path, listing: Listing, photos: Mapping[str, Path]) -> None:
+        used = (*self.img_suffixes, self.mask_suffix)
+        others = Counter(
+            p.suffix.lower() for p in listing.files if p.suffix.lower() in PICTURES and not _ending(p, used)
+        )
+        if others:
+            self.notes.append(
+                f"{folder}: {_counted(others)} left out, which do not end in {' or '.join(self.img_suffixes)}; add "
+                "their ending to img_suffix if they are photos"
+            )
+
+    def _note_unpaired(self, masks: Path, photos: Mapping[str, Path]) -> None:
+        """Label maps without a photo; a photo without a label map is recorded when it is read."""
+        listing = list_files(masks)
+        self.notes += [f"{path}: {problem}" for path, problem in listing.problems.items()]
+        alone = []
+        for path in listing.files:
+            suffix = _ending(path, (self.mask_suffix,))
+            relative = path.relative_to(masks).as_posix()
+            if suffix and relative[: len(relative) - len(suffix)] not in photos and path not in photos.values():
+                alone.append(path)
+        if alone:
+            self.notes.append(f"{masks}: {len(alone)} label maps have no photo and are left out, e.g. {alone[0].name}")
+
+    def _existing(self, relative: str, what: str, folder: bool = False) -> Path:
         path = self.root / relative
         if not path.exists():
-            raise DatasetNotFound(self._advice(f"{what} expected at {path}, which does not exist"))
+            link = next((f"; {p} is {why}" for p in (path, *path.parents) if (why := dangling(p))), "")
+            raise DatasetNotFound(self._advice(f"{what} expected at {path}, which does not exist{link}"))
+        if folder and not path.is_dir():
+            raise DatasetNotFound(self._advice(f"{what} expected in the folder {path}, which is a file"))
         return path
 
     def _advice(self, fault: str) -> str:
@@ -189,3 +299,38 @@ class SegmentationDataset(BaseDataset):
         if benchmark is None:
             return f"data set not found: {fault}. Check data_root, img_dir, mask_dir and split in the config."
         return f"{benchmark.title} not found: {fault}. {benchmark.how_to_get()}"
+
+
+def _ending(path: Path, suffixes: Sequence[str]) -> str | None:
+    """That of the suffixes with which a file name ends, in any case; a name is never all suffix."""
+    lower = path.name.lower()
+    return next((s for s in suffixes if s and lower.endswith(s.lower()) and len(lower) > len(s)), None)
+
+
+def _counted(endings: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} *{ending}" for ending, count in sorted(endings.items()))
+
+
+def _checked_label_map(
+    label_map: Mapping[int, int] | None, classes: int, ignore_index: int, reduce_zero_label: bool
+) -> dict[int, int] | None:
+    """The label map with integers.
+
+    Raises:
+        ValueError: for labels that are no integers, or targets that are neither a class nor the ignore index.
+    """
+    if not label_map:
+        return None
+    if not isinstance(label_map, Mapping):
+        raise ValueError(f"label_map={label_map!r}; give a mapping of labels to classes, e.g. {{255: 1}}")
+    try:
+        found = {int(k): int(v) for k, v in label_map.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"label_map={dict(label_map)}: labels and classes are integers, e.g. {{255: 1}}") from None
+    last = classes - 1 + reduce_zero_label  # zero is taken away after the map
+    wrong = [v for v in found.values() if not (0 <= v <= last or v == ignore_index)]
+    if wrong:
+        raise ValueError(
+            f"label_map gives {wrong[0]}, which is neither a class (0 to {last}) nor the ignore index {ignore_index}"
+        )
+    return found

@@ -1,15 +1,120 @@
-"""Writing files so that a reader never sees half of one, also after a crash."""
+"""Finding files, through links too, and writing them so that a reader never sees half of one, also after a crash."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+
+@dataclass
+class Listing:
+    """What :func:`list_files` found in a folder.
+
+    Attributes:
+        files: paths below the folder, sorted; links that lead nowhere are among them: reading them fails by name.
+        hidden: files and folders whose names begin with a dot: not looked at.
+        problems: links and folders that could not be followed or read, each with the reason.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+    problems: dict[Path, str] = field(default_factory=dict)
+
+
+def list_files(folder: str | Path, recursive: bool = True) -> Listing:
+    """The files of a folder. Linked files and folders count as what they lead to; a link back to a folder above it is
+    followed once and recorded.
+
+    Args:
+        folder: where to look.
+        recursive: look through sub-folders too.
+
+    Raises:
+        OSError: if the folder itself cannot be read.
+    """
+    found = Listing()
+    _walk(Path(folder), (), recursive, found)
+    found.files.sort()
+    found.hidden.sort()
+    found.problems = dict(sorted(found.problems.items()))
+    return found
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...], recursive: bool, found: Listing) -> None:
+    state = folder.stat()
+    here = (*above, (state.st_dev, state.st_ino))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):  # parts of killed conversions, macOS' companions, notebooks' checkpoints
+                found.hidden.append(path)
+                continue
+            try:
+                state = entry.stat() if entry.is_symlink() else None  # only links can lead nowhere or back
+                if not entry.is_dir():
+                    found.files.append(path)
+                elif state is not None and (state.st_dev, state.st_ino) in here:
+                    found.problems[path] = f"a link back to {path.resolve()}, which holds it; not followed"
+                elif recursive:
+                    _walk(path, here, recursive, found)
+            except OSError as error:
+                found.problems[path] = dangling(path) or f"cannot be looked into: {error.strerror or error}"
+                if entry.is_symlink():
+                    found.files.append(path)
+
+
+def dangling(path: Path) -> str | None:
+    """What is wrong with a link that leads nowhere; ``None`` if the path is no such link.
+
+    >>> dangling(Path(__file__)) is None
+    True
+    """
+    if not path.is_symlink() or path.exists():
+        return None
+    return f"a link to {os.readlink(path)}, which does not exist"
+
+
+def link_folder(link: Path, target: Path) -> None:
+    """Make ``link`` show what is in the folder ``target``, wherever both really lie.
+
+    A relative link where both lie on one disk, which may be mounted elsewhere next time, else an absolute one; where
+    the file system knows no links, the files are copied. What is there is kept; a link that leads nowhere is replaced.
+
+    Raises:
+        OSError: if neither can be done.
+    """
+    if link.exists():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    # links above `link` or `target` would make a path between the unresolved two lead elsewhere
+    parent, real = link.parent.resolve(), target.resolve(strict=True)
+    one_disk = parent.stat().st_dev == real.stat().st_dev
+    text = os.path.relpath(real, parent) if one_disk else str(real)
+    temporary = parent / f".{link.name}.{os.getpid()}.part"
+    try:
+        temporary.symlink_to(text, target_is_directory=True)
+        os.replace(temporary, parent / link.name)
+    except (OSError, NotImplementedError):
+        temporary.unlink(missing_ok=True)
+        _copy_folder(real, parent / link.name, temporary)
+
+
+def _copy_folder(source: Path, target: Path, temporary: Path) -> None:
+    if target.is_symlink():
+        target.unlink()
+    try:
+        shutil.copytree(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cache_folder(part: str) -> Path:

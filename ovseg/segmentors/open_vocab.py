@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ class OpenVocabSegmentor(BaseModel):
     Args:
         backbone: config of a registered backbone, e.g. ``dict(type='ClipBackbone', weights='openai/ViT-B-16')``.
         attention: config of a registered attention.
-        vocabulary: config for :meth:`ovseg.text.Vocabulary.from_config`; ``None``: call :meth:`set_vocabulary`.
+        vocabulary: see :meth:`ovseg.text.Vocabulary.of`; ``None``: call :meth:`set_vocabulary`.
         templates: name of a template set or a list of templates with ``{}``.
         windows: arguments of :class:`ovseg.windows.SlidingWindows`.
         probability_scale: ``None``: cosines are stitched. A number: softmax(number * cosine) over the queries is taken
@@ -109,18 +109,20 @@ class OpenVocabSegmentor(BaseModel):
         self.register_buffer("text", torch.zeros(0, self.backbone.tower.embed_dim), persistent=False)
         self.register_buffer("query_to_class", torch.zeros(0, dtype=torch.long), persistent=False)
         if vocabulary is not None:
-            self.set_vocabulary(Vocabulary.from_config(vocabulary))
+            self.set_vocabulary(vocabulary)
 
     # ------------------------------------------------------------------ vocabulary
-    def set_vocabulary(self, vocabulary: Vocabulary | Sequence[str], embeddings: Tensor | None = None) -> None:
+    def set_vocabulary(
+        self, vocabulary: Vocabulary | str | Sequence | Mapping, embeddings: Tensor | None = None
+    ) -> None:
         """Choose the words; encoded once, and cached on disk.
 
         Args:
-            vocabulary: a :class:`Vocabulary`, or names (``'sofa; couch'`` gives one class two queries).
+            vocabulary: a :class:`Vocabulary`, or what :meth:`Vocabulary.of` makes one from: names (``'sofa; couch'``
+                gives one class two queries), a packaged name, a class file, a mapping of names to synonyms.
             embeddings: ``[Q, D]`` unit vectors to use instead of encoding the queries.
         """
-        if not isinstance(vocabulary, Vocabulary):
-            vocabulary = Vocabulary.from_list(list(vocabulary))
+        vocabulary = Vocabulary.of(vocabulary)
         if embeddings is not None:
             text = embeddings
         else:

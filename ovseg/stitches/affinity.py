@@ -91,7 +91,7 @@ class LayerwiseStitch(ScoreStitch):
     ) -> None:
         self.threshold, self.logit_scale, self.from_right = float(threshold), float(logit_scale), from_right
         self.slide = SlidingWindows(crop=slide, stride=min(stride, slide)) if slide else None
-        self.distractors = Vocabulary.from_names(list(distractors)) if distractors else None
+        self.distractors = Vocabulary.of(distractors) if distractors else None
 
     def compute(
         self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None

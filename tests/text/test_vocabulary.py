@@ -250,3 +250,138 @@ def test_from_config(tmp_path):
 def test_docstring_examples():
     results = doctest.testmod(sys.modules[Vocabulary.__module__])
     assert results.attempted and not results.failed
+
+
+@pytest.mark.parametrize(
+    ("value", "classes"),
+    [
+        (["cat", "sofa; couch"], (("cat",), ("sofa", "couch"))),
+        (("cat", ("sofa", "couch")), (("cat",), ("sofa", "couch"))),
+        ([["cat"], ["sofa", "couch"]], (("cat",), ("sofa", "couch"))),
+        ({"cat": [], "sofa": ["couch", "settee"]}, (("cat",), ("sofa", "couch", "settee"))),
+        ({"cat": None, "sofa": "couch"}, (("cat",), ("sofa", "couch"))),
+        ({"background": ["sky", "wall"], "cat": "kitten"}, (("background", "sky", "wall"), ("cat", "kitten"))),
+        ({0: "cat", 1: "dog"}, (("cat",), ("dog",))),
+        (np.array(["cat", "dog"]), (("cat",), ("dog",))),
+        ({"cat": 1, "dog": 2}.keys(), (("cat",), ("dog",))),
+        (dict(names=[("sofa", "couch"), "cat"]), (("sofa", "couch"), ("cat",))),
+    ],
+)
+def test_of_takes_what_a_person_means(value, classes):
+    assert Vocabulary.of(value).classes == classes
+
+
+@pytest.mark.parametrize("name", packaged_vocabularies())
+def test_of_takes_packaged_names(name):
+    assert Vocabulary.of(name) == Vocabulary.from_file(name) and len(Vocabulary.of(name)) > 6
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("cat", "Words are given as a list: ['cat']"),
+        ("ade20", "did you mean ade20k"),
+        ("cat, dog", "Words are given as a list: ['cat', 'dog']"),
+        ("cat . dog .", "Words are given as a list: ['cat', 'dog']"),
+        ("cat. dog. traffic light.", "Words are given as a list: ['cat', 'dog', 'traffic light']"),
+        ("cat; dog", "Words are given as a list: ['cat', 'dog']"),
+        ("cat|dog", "Words are given as a list: ['cat', 'dog']"),
+        ("cat/dog", "Words are given as a list: ['cat', 'dog']"),
+        ("cat\ndog\n", "Words are given as a list: ['cat', 'dog']"),
+        ("['cat', 'dog']", "Words are given as a list: ['cat', 'dog']"),
+        ("", "neither a file nor a packaged name"),
+        ("words.txt", "neither a file nor a packaged name"),
+        ("x" * 5000, "neither a file nor a packaged name"),
+        (None, "None (NoneType) is no list of class names"),
+        (5, "5 (int)"),
+        (2.5, "2.5 (float)"),
+        (True, "True (bool)"),
+        (b"cat", "b'cat' (bytes)"),
+        ({"cat", "dog"}, "has no order"),
+        ([], "no classes"),
+        ((), "no classes"),
+        ({}, "either 'file' or 'names'"),
+        (["cat", 5], "entry 1: 5 (int) is no name"),
+        (["cat", None], "entry 1: None"),
+        (["cat", b"dog"], "entry 1: b'dog'"),
+        (["cat", []], "entry 1: empty name"),
+        (["cat", ["dog", 3]], "entry 1: 3 (int)"),
+        ({"cat": 3.5}, "entry 0: 3.5 (float)"),
+        (["cat . dog ."], "write the classes apart: ['cat', 'dog']"),
+        (["cat", "dog . bird"], "entry 1: 'dog . bird' would be one prompt"),
+        (["cat", ("dog . bird",)], "entry 1: 'dog . bird' would be one prompt"),
+        (["cat\ndog"], "write the classes apart: ['cat', 'dog']"),
+        (["cat, dog, sofa"], "one entry for each: ['cat', 'dog', 'sofa']"),
+        (["cat|dog"], "one entry for each: ['cat', 'dog']"),
+        (["['cat', 'dog']"], "write the classes apart: ['cat', 'dog']"),
+        (dict(file=5), "file=5"),
+        (dict(names="cat"), "list with one string per class"),
+        (dict(names=["cat", "dog"], background="cat"), "background='cat'"),
+        ([":= sky"], "empty name beside ':='"),
+    ],
+)
+def test_of_refuses_with_one_clear_error(tmp_path, monkeypatch, value, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        Vocabulary.of(value)
+    assert isinstance(caught.value, TypeError), "whichever of the two a caller waits for"
+
+
+def test_shown_names_come_from_the_file_and_change_no_hash(tmp_path):
+    for name in ("voc21", "voc21_proxyclip", "voc21_corrclip", "voc21_itaclip", "voc21_cliper", "coco_object"):
+        v = Vocabulary.from_file(name)
+        assert v.display_names[0] == "background" and v.display_names[1:] == v.names[1:]
+        assert "background" not in v.classes[0], "shown, never encoded"
+    v = Vocabulary.from_file(write(tmp_path, "rest := sky; wall\ncat\n"))
+    plain = Vocabulary.from_list(["sky; wall", "cat"])
+    assert v.display_names == ("rest", "cat") and v.queries == ("sky", "wall", "cat")
+    assert v == plain and v.content_hash == plain.content_hash
+    assert v.with_background("rest").background == v.with_background("sky").background == 0
+    assert v.with_background("rest").display_names == ("rest", "cat")
+    with pytest.raises(ValueError, match="'dog' is not among the names rest, cat"):
+        v.with_background("dog")
+    with pytest.raises(ValueError, match="shown under one name"):
+        Vocabulary.from_list(["cat := kitten", "cat"])
+    assert Vocabulary.from_list(["sky", "background"], background=0).display_names == ("sky", "background")
+
+
+def test_numbers_from_one_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="numbered from 1; here they count from 0, so 'cat' is class 0"):
+        assert Vocabulary.of(write(tmp_path, "1: cat\n2: dog\n")).names == ("cat", "dog")
+
+
+def test_words_of_a_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Vocabulary.from_argument("cat, sofa; couch,dog").classes == (("cat",), ("sofa", "couch"), ("dog",))
+    assert Vocabulary.from_argument("cat").names == ("cat",)
+    assert Vocabulary.from_argument("ade20k") == Vocabulary.from_file("ade20k")
+    for name, text in (
+        ("a.json", '["cat", "dog"]'),
+        ("b", "cat\ndog\n"),
+        ("c.names", "cat\ndog"),
+        ("d.csv", "0,cat\n1,dog"),
+    ):
+        Path(name).write_text(text)
+        assert Vocabulary.from_argument(name).names == ("cat", "dog"), name
+    for text in (
+        "cat . dog .",
+        "cat. dog.",
+        "cat|dog",
+        "cat; dog",
+        "cat/dog",
+        "cat\ndog",
+        "cat\tdog",
+        "['cat', 'dog']",
+    ):
+        with pytest.raises(ValueError, match="for 2 classes write 'cat, dog'"):
+            Vocabulary.from_argument(text)
+    for text, message in (
+        ("words.txt", "neither a file"),
+        ("words.yaml", "neither a file"),
+        ("cat,,dog", "entry 1: empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Vocabulary.from_argument(text)
+    Path("e.txt").symlink_to("gone.txt")
+    with pytest.raises(FileNotFoundError, match="a link to gone.txt"):
+        Vocabulary.from_argument("e.txt")
