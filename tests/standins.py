@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("OVSEG_SHARED", REPOSITORY.parent / "shared"))
+SHARED = Path(os.environ.get("OVSEG_SHARED") or REPOSITORY.parent / "shared")
 LAYOUT = 2  # raise it when the layout of a written file changes
-PARITY = Path(os.environ.get("OVSEG_PARITY_DIR", SHARED / "parity"))
+PARITY = Path(os.environ.get("OVSEG_PARITY_DIR") or SHARED / "parity")
 
 
 def pseudo_weights() -> ModuleType:

@@ -222,8 +222,8 @@ class SamBackbone(nn.Module):
         """
         height, width = photo.shape[1:]
         rows, columns = min(self.tiles[0], height), min(self.tiles[1], width)
-        ys = [round(i * height / rows) for i in range(rows + 1)]
-        xs = [round(i * width / columns) for i in range(columns + 1)]
+        ys = [i * height // rows for i in range(rows + 1)]  # round() would cut 5 in 2 + 3 and 7 in 4 + 3
+        xs = [i * width // columns for i in range(columns + 1)]
         boxes = [(ys[i], ys[i + 1], xs[j], xs[j + 1]) for i in range(rows) for j in range(columns)]
         image = photo.permute(1, 2, 0).cpu().numpy()
         tiles = [self._encode_tile(image[y0:y1, x0:x1], (y0, y1, x0, x1)) for y0, y1, x0, x1 in boxes]

@@ -156,7 +156,11 @@ class _ClassPrompts:
             torch.tensor(np.stack([inside % mask.shape[1], inside // mask.shape[1]], 1), device=device).float(),
             torch.tensor(np.stack([x, y, x + w - 1, y + h - 1], 1), device=device).float(),
             mask_prompt(
-                small, settings.coarse_threshold, settings.mask_weight, tile.sam.prompt_encoder.mask_input_size[0]
+                small,
+                tile.size,
+                settings.coarse_threshold,
+                settings.mask_weight,
+                tile.sam.prompt_encoder.mask_input_size[0],
             ),
         )
 
@@ -199,10 +203,17 @@ def to_square(xy: Tensor, size: tuple[int, int], side: int) -> Tensor:
     return xy * xy.new_tensor([width / size[1], height / size[0]])
 
 
-def mask_prompt(probability: Tensor, threshold: float, weight: float, side: int = 256) -> Tensor:
-    """Probabilities ``[h, w]`` as a mask prompt ``[1, side, side]``: resized to fit, low values cut, padded."""
-    scale = side / max(probability.shape)
-    size = [max(1, int(n * scale + 0.5)) for n in probability.shape]
-    small = F.interpolate(probability[None, None], size=size, mode="bilinear", align_corners=False)[0]
+def mask_prompt(probability: Tensor, size: tuple[int, int], threshold: float, weight: float, side: int = 256) -> Tensor:
+    """Probabilities as a mask prompt ``[1, side, side]``: resized to fit, low values cut, padded right and below.
+
+    Args:
+        probability: ``[h, w]`` map of one class, at half size.
+        size: ``(H, W)`` of the photo itself. The prompt's sides follow from these (METHODS section 6): from the halves
+            of an odd side they would come out a row or a column short (375 x 500 gives 192 x 256, 187 x 250 gives 191).
+        threshold, weight: ``weight * p`` where ``p > threshold``, else 0.
+        side: pixels of SAM's mask input.
+    """
+    fitted = [max(1, n) for n in ResizeLongestSide.get_preprocess_shape(*size, side)]
+    small = F.interpolate(probability[None, None], size=fitted, mode="bilinear", align_corners=False)[0]
     small = torch.where(small > threshold, weight * small, 0.0)
-    return F.pad(small, (0, side - size[1], 0, side - size[0]))
+    return F.pad(small, (0, side - fitted[1], 0, side - fitted[0]))

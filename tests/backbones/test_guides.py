@@ -93,6 +93,12 @@ def test_sam_sees_photos_of_any_shape_and_in_tiles():
     assert halves.aggregate(features, 1.2, 0.9, False).shape == (6, 8, 14)
 
 
+@pytest.mark.parametrize(("width", "left"), [(89, 44), (91, 45), (93, 46)])
+def test_tiles_of_odd_photos_are_cut_by_one_rule(width, left):
+    halves = SamBackbone("sam/vit_b", tiles=(1, 2))(torch.zeros(3, 40, width, dtype=torch.uint8))
+    assert [t.box[2:] for t in halves.tiles] == [(0, left), (left, width)]
+
+
 @pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1)])
 def test_photos_smaller_than_the_tiles_are_cut_less(size):
     encoding = SamBackbone("sam/vit_b", tiles=(2, 2))(torch.randint(0, 256, (3, *size), dtype=torch.uint8))

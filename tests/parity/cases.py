@@ -6,7 +6,6 @@ from the folder, so that goldens of further images need no change here.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,10 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from tests.standins import standin
+from tests.standins import PARITY, REPOSITORY, standin
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
-PARITY = Path(os.environ.get("OVSEG_PARITY_DIR") or REPOSITORY.parent / "shared" / "parity")
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif")
 DROP_PIPELINE_STEPS = ("LoadMask", "LoadRegions")
 """Goldens have no label maps, and bring their region maps themselves."""
 
@@ -34,13 +32,9 @@ class Case:
         text_given: the method's prompts are their authors' writing, so the golden's embeddings are the input.
         window_grid: ``win0`` is on the patch grid, not upsampled to the window.
         renormalised: the golden's ``probs`` were divided by their sum over the classes (NACLIP's code does so).
-        first_window_repeated: in the shared goldens of this method every window shows the *first* window's result. See
-            ``docs/fidelity.md``; both readings are accepted, and which one fitted is reported.
         masks: folder under ``goldens/`` with region maps.
         hard_cut: the method drops patches whose similarity lies below a mean; where one lies within rounding of it, a
             patch or two differ by more than rounding. Up to 1 % of the pixels may then miss the bar, with a note.
-        not_compared: arrays the golden recorded at a place of the official code that has no counterpart here (Trident's
-            probabilities after SAM's masks; the labels made from them are compared).
         slow: takes minutes; only ``first window`` and ``query`` are compared in the quick suite.
     """
 
@@ -49,10 +43,8 @@ class Case:
     text_given: bool = False
     window_grid: bool = False
     renormalised: bool = False
-    first_window_repeated: bool = False
     masks: str | None = None
     hard_cut: bool = False
-    not_compared: tuple[str, ...] = ()
     slow: bool = False
 
     @property
@@ -65,10 +57,9 @@ class Case:
         return self.config.split("/")[0]
 
 
-_DINOISER = dict(window_grid=True, first_window_repeated=True)
 CASES = {
-    "maskclip": Case("maskclip/maskclip_laion-vitb16_voc21.py", window_grid=True, first_window_repeated=True),
-    "maskclip_quickgelu": Case("maskclip/maskclip_vitb16_voc21.py", window_grid=True, first_window_repeated=True),
+    "maskclip": Case("maskclip/maskclip_laion-vitb16_voc21.py", window_grid=True),
+    "maskclip_quickgelu": Case("maskclip/maskclip_vitb16_voc21.py", window_grid=True),
     "sclip": Case("sclip/sclip_vitb16_voc21.py"),
     "clearclip": Case("clearclip/clearclip_vitb16_voc21.py"),
     "clearclip_maskclip": Case(
@@ -84,7 +75,7 @@ CASES = {
     "proxyclip_b8": Case("proxyclip/proxyclip_vitb16_voc21.py", hard_cut=True),
     "proxyclip_b16": Case("proxyclip/proxyclip_vitb16_voc21.py", {"model.guide.weights": "dino/vitb16"}, hard_cut=True),
     "trident": Case("trident/trident_vitb16_voc21.py", {"model.label_refiners": []}, hard_cut=True),
-    "trident_sam": Case("trident/trident_vitb16_voc21.py", hard_cut=True, not_compared=("probs", "argmax_nothresh")),
+    "trident_sam": Case("trident/trident_vitb16_voc21.py", hard_cut=True),
     "corrclip_b8": Case("corrclip/corrclip_vitb16_voc21.py", masks="corrclip_masks", hard_cut=True),
     "corrclip_b16": Case(
         "corrclip/corrclip_vitb16_voc21.py",
@@ -92,9 +83,9 @@ CASES = {
         masks="corrclip_masks",
         hard_cut=True,
     ),
-    "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", **_DINOISER),
+    "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", window_grid=True),
     "clip_dinoiser_quickgelu": Case(
-        "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, **_DINOISER
+        "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, window_grid=True
     ),
 }
 
@@ -112,7 +103,9 @@ class Golden:
 
     @property
     def photo(self) -> Path:
-        return PARITY / "images" / f"{self.image}.png"
+        """``images/<image>`` with the first of ``PHOTO_SUFFIXES`` that exists (PNG, where there is none)."""
+        names = [PARITY / "images" / f"{self.image}{suffix}" for suffix in PHOTO_SUFFIXES]
+        return next((path for path in names if path.is_file()), names[0])
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -139,10 +132,10 @@ class Golden:
 
 
 def goldens() -> list[Golden]:
-    """Everything under ``PARITY/goldens`` that has a text file, methods and images sorted."""
+    """Everything under ``PARITY/goldens`` that has a text file (``text*.npz`` are none of images), sorted."""
     found = []
     for text in sorted((PARITY / "goldens").glob("*/text.npz")):
-        images = sorted(p.stem for p in text.parent.glob("*.npz") if p.name != "text.npz")
+        images = sorted(p.stem for p in text.parent.glob("*.npz") if not p.name.startswith("text"))
         found.extend(Golden(text.parent.name, image) for image in images)
     return found
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from segment_anything.utils.transforms import ResizeLongestSide
 
 from ovseg.apis import config_root
+from ovseg.backbones.sam import SamTile
 from ovseg.refiners.sam_prompt import SamPromptRefiner, mask_prompt
 from ovseg.registry import MODELS, REGION_ENCODERS
 from ovseg.stitches.splice import splice
@@ -140,9 +142,51 @@ def test_evidence_resizes_before_it_takes_the_maximum():
 
 
 def test_mask_prompt_is_padded_and_cut():
-    prompt = mask_prompt(torch.full((50, 100), 0.5), 0.2, 0.005)
+    prompt = mask_prompt(torch.full((50, 100), 0.5), (100, 200), 0.2, 0.005)
     assert prompt.shape == (1, 256, 256) and prompt[0, :128].unique().tolist() == pytest.approx([0.0025])
-    assert not prompt[0, 128:].any() and not mask_prompt(torch.full((50, 100), 0.1), 0.2, 0.005).any()
+    empty = mask_prompt(torch.full((50, 100), 0.1), (100, 200), 0.2, 0.005)
+    assert not prompt[0, 128:].any() and not empty.any()
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        ((375, 500), (192, 256)),  # METHODS section 6; from the half-size map it would be 191
+        ((500, 375), (256, 192)),
+        ((333, 500), (170, 256)),
+        ((427, 640), (171, 256)),
+        ((500, 333), (256, 170)),
+        ((101, 255), (101, 256)),
+        ((400, 600), (171, 256)),
+        ((3, 900), (1, 256)),
+    ],
+)
+def test_mask_prompt_fits_the_photo_not_its_half_size_map(size, fitted):
+    half = torch.ones(size[0] // 2, size[1] // 2)
+    prompt = mask_prompt(half, size, 0.2, 0.005)[0]
+    assert (int(prompt.any(1).sum()), int(prompt.any(0).sum())) == fitted
+
+
+def test_prompts_of_an_odd_photo_are_as_large_as_the_photo(monkeypatch):
+    """The refiner itself, at sizes whose halves give another number of rows (75 x 102: 24 of 32, its half 23)."""
+    model, seen = build("trident"), []
+    predict_prompts = SamTile.predict
+
+    def watch(self, points=None, labels=None, boxes=None, masks=None, multimask=False):
+        seen.append((self.size, masks))
+        return predict_prompts(self, points, labels, boxes, masks, multimask)
+
+    monkeypatch.setattr(SamTile, "predict", watch)
+    model.label_refiners[0].coarse_threshold = 0.0
+    sizes = [(75, 102), (69, 98), (80, 101), (96, 83)]
+    for h, w in sizes:
+        image = photos()[0][:, :h, :w]
+        predict(model, [image])
+    assert {size for size, _ in seen} == set(sizes)
+    for size, masks in seen:
+        side = masks.shape[-1]
+        want = ResizeLongestSide.get_preprocess_shape(*size, side)
+        assert (int(masks[0].any(1).sum()), int(masks[0].any(0).sum())) == want
 
 
 ENCODERS = ["RegionCrop", "MaskedCrop", "BlurReverse", "RedCircle", "MaskPooling", "FovealAttention"]
