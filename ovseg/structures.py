@@ -76,7 +76,45 @@ ProgressCallback = Callable[[int, int], None]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """``None`` or ``'auto'`` become CUDA where there is a GPU, else the CPU."""
+    """``None`` or ``'auto'`` become CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        ValueError: for a device that this machine does not have, listing those it has.
+    """
     if device in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    available = available_devices()
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        wanted = None
+    names = list(available)
+    if wanted is None or not (
+        str(wanted) in names or (wanted.index is None and any(_kind(n) == str(wanted) for n in names))
+    ):
+        there_are = ", ".join(f"{name} ({about})" if about else name for name, about in available.items())
+        raise ValueError(f"there is no device {str(device)!r} on this machine; there are: {there_are}{_why_no_cuda()}")
+    return wanted
+
+
+def available_devices() -> dict[str, str]:
+    """Devices of this machine as ``{'cpu': '', 'cuda:0': 'name of the GPU'}``."""
+    found = {"cpu": ""}
+    found |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    for kind in ("mps", "xpu"):
+        backend = getattr(torch, kind, None)
+        if backend is not None and backend.is_available():
+            found |= {f"{kind}:{i}": "" for i in range(backend.device_count())}
+    return found
+
+
+def _kind(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _why_no_cuda() -> str:
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return ". This PyTorch was built without CUDA"
+    return f". PyTorch (built for CUDA {torch.version.cuda}) finds no GPU or no driver"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg.arguments import side_in_pixels, whole_number
 from ovseg.ops import bilinear_matrix
 
 
@@ -105,16 +106,21 @@ class SlidingWindows:
         batch: int = 8,
         fit_multiple: int | None = None,
     ) -> None:
-        if crop is not None and crop < 1:
-            raise ValueError(f"crop is {crop}; give a positive number of pixels or None for the whole image")
-        stride = stride if stride is not None else (crop // 2 if crop else None)
-        if crop is not None and not 1 <= stride <= crop:
+        if crop is not None:
+            crop = side_in_pixels("crop", crop, 224)
+        if stride is not None:
+            stride = side_in_pixels("stride", stride, 112)
+        elif crop is not None:
+            stride = max(1, crop // 2)
+        if crop is not None and stride > crop:
             raise ValueError(f"stride is {stride}; it must lie between 1 and the crop ({crop}) or pixels are missed")
+        if pad_multiple is not None:
+            pad_multiple = side_in_pixels("pad_multiple", pad_multiple, 16)
+        if fit_multiple is not None:
+            fit_multiple = side_in_pixels("fit_multiple", fit_multiple, 16)
         if pad_mode not in ("centre", "end"):
             raise ValueError(f"pad_mode is {pad_mode!r}; choose 'centre' or 'end'")
-        if batch < 1:
-            raise ValueError(f"window batch is {batch}; give at least 1")
-        self.crop, self.stride, self.batch = crop, stride, batch
+        self.crop, self.stride, self.batch = crop, stride, whole_number("window batch", batch, example=8)
         self.pad_multiple, self.pad_mode, self.pad_value = pad_multiple, pad_mode, pad_value
         self.fit_multiple = fit_multiple
 

@@ -16,6 +16,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
+from ovseg.arguments import side_in_pixels
 from ovseg.datasets.errors import MaskReadError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.registry import TRANSFORMS
@@ -76,10 +77,13 @@ class ResizeShortSide(BaseTransform):
     Args:
         short_side: pixels.
         max_long: pixels.
+
+    Raises:
+        ValueError: for sides that are no whole number of pixels.
     """
 
     def __init__(self, short_side: int, max_long: int = 2048) -> None:
-        self.short_side, self.max_long = short_side, max_long
+        self.short_side, self.max_long = side_in_pixels("short_side", short_side), side_in_pixels("max_long", max_long)
 
     def transform(self, results: dict) -> dict:
         results["image"] = resize_short_side(results["image"], self.short_side, self.max_long)
@@ -103,7 +107,8 @@ class ResizePIL(BaseTransform):
         interpolation: ``'bicubic'`` or ``'bilinear'``.
 
     Raises:
-        ValueError: for an unknown filter, or ``center_crop`` together with ``multiple_of``.
+        ValueError: for an unknown filter, sides that are no whole number of pixels, or ``center_crop`` together with
+            ``multiple_of``.
     """
 
     def __init__(
@@ -117,6 +122,8 @@ class ResizePIL(BaseTransform):
             raise ValueError(f"interpolation {interpolation!r}; there are {', '.join(_PIL_FILTERS)}")
         if center_crop and multiple_of:
             raise ValueError("center_crop gives a square of short_side pixels; multiple_of cannot be set as well")
+        short_side = side_in_pixels("short_side", short_side)
+        multiple_of = side_in_pixels("multiple_of", multiple_of, 16) if multiple_of is not None else None
         self.short_side, self.multiple_of, self.center_crop = short_side, multiple_of, center_crop
         self.interpolation = interpolation
 

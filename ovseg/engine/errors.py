@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ovseg.errors import SetupError
 
-class SetupError(ValueError):
-    """What was asked for cannot be run: a config, checkpoint or saved state that does not fit. Says what to change."""
+__all__ = ["ResumeError", "SetupError"]
 
 
 class ResumeError(SetupError):

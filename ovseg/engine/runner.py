@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,9 +19,18 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import nn
 
-from ovseg.engine.errors import SetupError
+from ovseg.arguments import side_in_pixels, whole_number
+from ovseg.engine.errors import ResumeError, SetupError
 from ovseg.engine.memory import keep_freed_memory
+from ovseg.errors import ComponentError
 from ovseg.registry import DATASETS
+
+_NEEDED = {
+    "model": "name a method, e.g. _base_/models/sclip.py in its _base_",
+    "test_dataloader": "add a benchmark to its _base_, e.g. _base_/datasets/voc21.py",
+    "test_evaluator": "add test_evaluator = dict(type='SegMetric')",
+    "test_cfg": "add test_cfg = dict(type='OVTestLoop'), or _base_/runtime/eval.py to its _base_",
+}
 
 
 def set_short_side(cfg: Config) -> None:
@@ -29,16 +40,28 @@ def set_short_side(cfg: Config) -> None:
     a list such as a pipeline could only be overridden whole.
 
     Raises:
-        SetupError: if there is no such step, so that the option would do nothing.
+        SetupError: if there is no such step, so that the option would do nothing; if it is ``None`` and there is one;
+            or if it is no whole number of pixels.
     """
-    short_side = cfg.get("short_side")
-    if short_side is None:
+    if "short_side" not in cfg:
         return
+    short_side = cfg.short_side
     pipelines = [cfg.get("test_pipeline") or []]
     loader = cfg.get("test_dataloader")
     if loader:
         pipelines.append(loader["dataset"].get("pipeline") or [])
     steps = [step for pipeline in pipelines for step in pipeline if "short_side" in step]
+    if short_side is None:
+        if steps:
+            raise SetupError(
+                "short_side=None would change nothing: the test pipeline resizes all the same. Take "
+                f"dict(type={steps[0].get('type')!r}, ...) out of it to keep photos at their own size"
+            )
+        return
+    try:
+        short_side = side_in_pixels("short_side", short_side)
+    except ValueError as error:
+        raise SetupError(str(error)) from error
     for step in steps:
         step["short_side"] = short_side
     if any(pipelines) and not steps:
@@ -48,12 +71,53 @@ def set_short_side(cfg: Config) -> None:
         )
 
 
+@contextmanager
+def named_setup_errors(cfg: Config) -> Iterator[None]:
+    """What a part of a run raises while it is built, as one :class:`SetupError` that names the config file.
+
+    Errors that say all themselves (a missing data set, a damaged checkpoint, a file that cannot be written) pass.
+    """
+    try:
+        yield
+    except ResumeError:
+        raise
+    except (SetupError, TypeError, ValueError, KeyError, AttributeError, AssertionError, ImportError) as error:
+        plain = (SetupError, ComponentError, TypeError, ValueError, KeyError, AttributeError, AssertionError)
+        if type(error) not in plain and not isinstance(error, ImportError):
+            raise
+        where = f"config {cfg.filename}" if cfg.filename else "config"
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        if isinstance(error, SetupError) and text.startswith(where):
+            raise
+        text = " ".join(text.split())
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise SetupError(f"{where}: {kind}{text}") from error
+
+
 @RUNNERS.register_module()
 class TrainRunner(Runner):
     """A :class:`mmengine.runner.Runner` that refuses checkpoints which would execute code.
 
     MMEngine's own tries ``weights_only=True`` and then reads the file without it.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> TrainRunner:
+        """Build from a config, loops and optimiser included.
+
+        Raises:
+            SetupError: for a config that lacks a part, or has one that cannot be built.
+        """
+        for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper"):
+            if cfg.get(key) is None:
+                raise SetupError(f"config {cfg.filename} has no {key}: it is not a training's, or lacks a _base_")
+        with named_setup_errors(cfg):
+            runner = super().from_cfg(cfg)
+            # MMEngine would build these when training begins: in this order
+            runner.train_loop  # noqa: B018  (the property builds it)
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            runner.val_loop  # noqa: B018
+        return runner
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", *args, **kwargs) -> dict:
         """MMEngine's, for local files that hold nothing but tensors, numbers and MMEngine's own records.
@@ -95,20 +159,25 @@ class EvalRunner(Runner):
 
         Raises:
             DatasetNotFound: naming the data set and how to get it.
-            SetupError: for a config without a test data loader.
+            SetupError: for a config that lacks a part, or has one that cannot be built.
         """
-        if cfg.get("test_dataloader") is None:
-            raise SetupError(
-                f"{cfg.filename} has no test_dataloader: add a benchmark to its _base_, e.g. _base_/datasets/voc21.py"
-            )
-        set_short_side(cfg)
-        init_default_scope(cfg.get("default_scope", "ovseg"))
-        DATASETS.build(cfg.test_dataloader.dataset)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        if torch.cuda.is_available():
-            cfg.test_dataloader.setdefault("pin_memory", True)  # copies to the GPU then overlap with its work
-        cfg.test_dataloader.num_workers = min(cfg.test_dataloader.get("num_workers", 0), cores)  # torch warns of more
-        return super().from_cfg(cfg)
+        for key, example in _NEEDED.items():
+            if cfg.get(key) is None:
+                raise SetupError(f"config {cfg.filename} has no {key}: {example}")
+        with named_setup_errors(cfg):
+            set_short_side(cfg)
+            init_default_scope(cfg.get("default_scope", "ovseg"))
+            DATASETS.build(cfg.test_dataloader.dataset)
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            if torch.cuda.is_available():
+                cfg.test_dataloader.setdefault("pin_memory", True)  # copies to the GPU then overlap with its work
+            workers = whole_number("num_workers", cfg.test_dataloader.get("num_workers", 0), least=0, example=2)
+            cfg.test_dataloader.num_workers = min(workers, cores)  # torch warns of more
+            runner = super().from_cfg(cfg)
+            if getattr(runner.model, "vocabulary", True) is None:
+                raise SetupError("model.vocabulary is missing: name the classes, e.g. dict(file='voc21', background=0)")
+            runner.test_loop  # noqa: B018  (the property builds it: what does not fit is told before the first photo)
+        return runner
 
     def setup_env(self, env_cfg: dict) -> None:
         """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""

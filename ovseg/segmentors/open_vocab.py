@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ovseg.photo import Evidence, Photo
 from ovseg.regions.maps import PAD_REGION, resize_regions
-from ovseg.registry import ATTENTIONS, BACKBONES, GUIDES, HEADS, MODELS, REFINERS, REGIONS, STITCHES, VIEWS
+from ovseg.registry import ATTENTIONS, BACKBONES, GUIDES, HEADS, MODELS, REFINERS, REGIONS, STITCHES, VIEWS, construct
 from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.structures import FeatureMap
 from ovseg.text import TextEncoder, Vocabulary
@@ -86,7 +86,7 @@ class OpenVocabSegmentor(BaseModel):
         super().__init__(data_preprocessor or BaseDataPreprocessor(non_blocking=True), init_cfg)
         self.backbone = BACKBONES.build(backbone)
         self.attention = ATTENTIONS.build(attention)
-        self.windows = SlidingWindows(**(windows or {}))
+        self.windows = construct(SlidingWindows, windows, "windows")
         self.guide = GUIDES.build(guide) if guide else None
         self.regions = REGIONS.build(regions) if regions else None
         self.photo_encoder = BACKBONES.build(photo_encoder) if photo_encoder else None
@@ -94,7 +94,7 @@ class OpenVocabSegmentor(BaseModel):
         self.views = VIEWS.build(views) if views else None
         self.refiners = [REFINERS.build(r) for r in refiners]
         self.label_refiners = [REFINERS.build(r) for r in label_refiners]
-        self.auxiliary_text = AuxiliaryText(**auxiliary_text) if auxiliary_text else None
+        self.auxiliary_text = construct(AuxiliaryText, auxiliary_text, "auxiliary_text") if auxiliary_text else None
         self.head = HEADS.build(head or dict(type="MaxQueryHead"))
         self.probability_scale, self.supervision = probability_scale, supervision
         self.text_encoder = TextEncoder(

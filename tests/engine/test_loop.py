@@ -206,9 +206,9 @@ def test_missing_data_is_told_before_the_model_is_built(config_file, tmp_path, m
 
 def test_wrong_parts_are_named(config_file, tmp_path):
     path = config_file()
-    with pytest.raises(TypeError, match="EvalSampler"):
+    with pytest.raises(SetupError, match="brightness_voc21.py: .*EvalSampler"):
         run(path, tmp_path, **{"test_dataloader.sampler": dict(type="DefaultSampler", shuffle=False)})
-    with pytest.raises(TypeError, match="exactly one SegMetric"):
+    with pytest.raises(SetupError, match="exactly one SegMetric"):
         run(path, tmp_path, test_evaluator=[])
     cfg = Config(dict(model=dict(type="BrightnessModel")))
     with pytest.raises(SetupError, match="no test_dataloader"):

@@ -1,0 +1,78 @@
+"""The folder of a run: it can be written to, and it belongs to one run at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ovseg.engine.errors import SetupError
+
+LOCK = ".run.lock"
+_PROBE = bytes(64 * 1024)
+
+
+@contextmanager
+def work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
+    """Make a work directory, check that it takes files, and hold it against other runs.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends, so a file left
+    behind by a killed run blocks nobody. What the file says (process, machine, start) is for people.
+
+    Args:
+        path: the folder.
+        main: whether this is the main process of the run; the others only wait for nothing and hold nothing.
+
+    Raises:
+        SetupError: if the folder cannot be made or written to, or another run is in it.
+    """
+    folder = Path(path)
+    if not main:
+        yield folder
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:
+            probe.write(_PROBE)
+            probe.flush()
+            os.fsync(probe.fileno())
+        lock = FileLock(folder / LOCK, timeout=0, is_singleton=False)
+        lock.acquire()
+    except Timeout as error:
+        raise SetupError(
+            f"work directory {folder} is in use by another run ({_holder(folder)}): wait until it ends, stop it, or "
+            "give this run another --work-dir"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SetupError(f"cannot write to work directory {folder}: {reason}; give another --work-dir") from error
+    try:
+        (folder / f"{LOCK}.json").write_text(
+            json.dumps(
+                {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                }
+            )
+        )
+        yield folder
+    finally:
+        (folder / f"{LOCK}.json").unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    """Who holds the lock, as far as the note beside it tells."""
+    try:
+        note = json.loads((folder / f"{LOCK}.json").read_text())
+        return f"process {note['pid']} on {note['host']}, since {note['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has not said which"

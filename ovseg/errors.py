@@ -1,0 +1,11 @@
+"""Errors of the person at the keyboard, told in one line by the tools."""
+
+from __future__ import annotations
+
+
+class SetupError(ValueError):
+    """What was asked for cannot be run: a config, checkpoint or saved state that does not fit. Says what to change."""
+
+
+class ComponentError(SetupError):
+    """A component of a config that does not exist, gets arguments it does not have, or refuses their values."""
