@@ -22,6 +22,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
+from rich.markup import escape
 
 from ovseg.datasets import BENCHMARKS, Benchmark, DatasetNotFound
 from ovseg.datasets.check import check_dataset
@@ -61,9 +62,10 @@ def unpack(benchmark: Benchmark, archives: Sequence[Path], root: Path, console: 
         if archive.suffix == ".json":
             with atomic_path(folder / archive.name) as temporary:
                 shutil.copyfile(archive, temporary)
-            console.print(f"{archive.name}: copied to {folder}", soft_wrap=True)
+            console.print(f"{archive.name}: copied to {folder}", soft_wrap=True, markup=False)
         else:
-            console.print(f"{archive.name}: {extract(archive, folder, console)} files to {folder}", soft_wrap=True)
+            count = extract(archive, folder, console)
+            console.print(f"{archive.name}: {count} files to {folder}", soft_wrap=True, markup=False)
 
 
 def convert(name: str, root: Path, force: bool, console: Console) -> int:
@@ -78,8 +80,14 @@ def convert(name: str, root: Path, force: bool, console: Console) -> int:
     log.unlink(missing_ok=True)
     if failures:
         write_json(log, failures)
-        console.print(f"[red]{len(failures)} of {len(jobs)} files could not be converted[/]; see {log}", soft_wrap=True)
+        count = f"[red]{len(failures)} of {len(jobs)} files could not be converted[/]"
+        console.print(f"{count}, e.g. {escape(_first(failures))}; see {escape(str(log))}", soft_wrap=True)
     return len(failures)
+
+
+def _first(failures: dict[str, str]) -> str:
+    source, reason = next(iter(failures.items()))
+    return f"{source}: {reason}"
 
 
 def check(name: str, root: Path, console: Console) -> bool:
@@ -101,7 +109,7 @@ def check(name: str, root: Path, console: Console) -> bool:
         soft_wrap=True,
     )
     for problem in report.problems:
-        console.print(f"[red]{BENCHMARKS[name].title}:[/] {problem}", soft_wrap=True)
+        console.print(f"[red]{BENCHMARKS[name].title}:[/] {escape(problem)}", soft_wrap=True)
     return not report.problems
 
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ovseg.datasets.convert.jobs import ConversionError, Job, lookup_table, require
+from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, require
 from ovseg.datasets.dataset import CLASSES_DIR
+from ovseg.datasets.errors import MaskReadError
 from ovseg.datasets.files import atomic_path
 from ovseg.datasets.io import read_image
 
@@ -30,13 +31,13 @@ def ade847_jobs(root: Path, split: str = "validation") -> list[Job]:
     """
     base = root / "ADE20K_2021_17_01"
     folder = require(base / "images" / "ADE" / split, "Unpack ADE20K_2021_17_01.zip into the data folder first.")
-    jobs = []
-    for photo in sorted(folder.rglob("ADE_*.jpg")):
-        seg = photo.with_name(f"{photo.stem}_seg.png")
-        jobs.append(Job(photo, base / "images_detectron2" / split / photo.name, _photo, _write_jpeg))
-        jobs.append(Job(seg, base / "annotations_detectron2" / split / f"{photo.stem}.tif", read_objects))
-    if not jobs:
+    photos, jobs = find(folder, ".jpg", start="ADE_")
+    if not photos:
         raise ConversionError(f"{folder} holds no photos ADE_*.jpg.")
+    for photo in photos:
+        seg = photo.with_name(f"{photo.stem}_seg.png")
+        jobs.append(Job(photo, base / "images_detectron2" / split / f"{photo.stem}.jpg", _photo, _write_jpeg))
+        jobs.append(Job(seg, base / "annotations_detectron2" / split / f"{photo.stem}.tif", read_objects))
     return jobs
 
 
@@ -51,11 +52,29 @@ def read_objects(path: Path) -> np.ndarray:
 
     ``index = (red // 10) * 256 + green``, from the data set's own description.
     """
+    check_exact_colours(path)
     colours = read_image(path).astype(np.int32)
     objects = colours[..., 0] // 10 * 256 + colours[..., 1]
     if objects.max() >= 4096:
         raise ValueError(f"object index {objects.max()}; the data set has about 3,700")
     return class_table()[_resize(objects, cv2.INTER_NEAREST)]
+
+
+def check_exact_colours(path: Path) -> None:
+    """Check that a file holds colours as they were written: an 8-bit RGB PNG.
+
+    Raises:
+        MaskReadError: for another format, whose reader would change the values: JPEG, 16 bits, transparency.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(26)
+    except OSError as error:
+        raise MaskReadError(path, str(error.strerror or error)) from error
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
+        raise MaskReadError(path, "it is no PNG file, and object numbers are exact colours")
+    if (head[24], head[25]) not in ((8, 2), (8, 3)):  # bit depth; RGB or palette
+        raise MaskReadError(path, f"a PNG of {head[24]} bits and colour type {head[25]}; object numbers are 8-bit RGB")
 
 
 def _photo(path: Path) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,9 +15,9 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ovseg.datasets.files import atomic_path
+from ovseg.datasets.files import atomic_path, dangling
 
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+_BLOCK = 2**20
 
 
 class UnsafeArchive(ValueError):
@@ -55,8 +53,9 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
     archive, folder = Path(archive), Path(folder)
     written = 0
     with _opened(archive) as (members, open_member):
-        files = [(_target(archive, folder, m), m) for m in members if not m.is_dir]
-        todo = [(t, m) for t, m in files if not (t.is_file() and t.stat().st_size == m.size)]
+        # of two members of one name the later counts, as for tar itself
+        files = {_target(archive, folder, m): m for m in members if not m.is_dir}
+        todo = [(t, m) for t, m in files.items() if not (t.is_file() and t.stat().st_size == m.size)]
         folder.mkdir(parents=True, exist_ok=True)
         need, free = sum(m.size for _, m in todo), shutil.disk_usage(folder).free
         if need > free:
@@ -65,33 +64,83 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
         with Progress(*columns, console=console, disable=console is None) as progress:
             task = progress.add_task(f"unpacking {archive.name}", total=need)
             for target, member in todo:
-                try:
-                    with open_member(member) as source, atomic_path(target) as temporary:
-                        with open(temporary, "wb") as sink:
-                            shutil.copyfileobj(source, sink)
-                except (*_DAMAGED, RuntimeError, NotImplementedError) as error:
-                    raise UnsafeArchive(f"{archive}: member {member.name!r} cannot be read: {error}") from error
+                with atomic_path(target) as temporary, open(temporary, "wb") as sink:
+                    for block in _blocks(archive, member, open_member):
+                        sink.write(block)
                 written += 1
                 progress.advance(task, member.size)
     return written
 
 
-@contextmanager
-def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
-    if not archive.is_file():
-        raise UnsafeArchive(f"{archive}: no such file")
+def _blocks(archive: Path, member: _Member, open_member: Callable[[_Member], IO[bytes]]) -> Iterator[bytes]:
+    """The content of a member. Only faults of the archive become its errors: a full disk is another matter.
+
+    Raises:
+        UnsafeArchive: if it is damaged or cut.
+    """
+    read = 0
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                yield [_zip_member(archive, i) for i in opened.infolist()], lambda m: opened.open(m.handle)
-            return
-        if not tarfile.is_tarfile(archive):
-            raise UnsafeArchive(f"{archive}: neither a zip nor a tar archive, or damaged")
-        with tarfile.open(archive) as opened:
-            members = [_tar_member(archive, i) for i in opened.getmembers()]
+        with open_member(member) as source:
+            while block := source.read(_BLOCK):
+                read += len(block)
+                yield block
+    except (GeneratorExit, MemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # each compression has errors of its own: OSError, EOFError, zlib, lzma, RuntimeError ...
+        raise UnsafeArchive(f"{archive}: member {member.name!r} cannot be read: {error}") from error
+    if read != member.size:
+        raise UnsafeArchive(f"{archive}: member {member.name!r} has {read:,} of {member.size:,} bytes; cut off")
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tuple[list[_Member], Callable[[_Member], IO[bytes]]]]:
+    if not archive.is_file():
+        raise UnsafeArchive(f"{archive}: {dangling(archive) or 'no such file'}")
+    try:
+        opened, members = _directory(archive)
+    except (UnsafeArchive, MemoryError):
+        raise
+    except Exception as error:  # a damaged directory makes zipfile and tarfile raise nearly anything
+        raise UnsafeArchive(f"{archive}: damaged archive ({type(error).__name__}: {error})") from error
+    with opened:
+        if isinstance(opened, zipfile.ZipFile):
+            yield members, lambda m: opened.open(m.handle)
+        else:
             yield members, lambda m: _tar_file(opened, m)
-    except _DAMAGED as error:
-        raise UnsafeArchive(f"{archive}: damaged archive ({error})") from error
+
+
+def _directory(archive: Path) -> tuple[zipfile.ZipFile | tarfile.TarFile, list[_Member]]:
+    if zipfile.is_zipfile(archive):
+        opened = zipfile.ZipFile(archive)
+        try:
+            return opened, [_zip_member(archive, i) for i in opened.infolist()]
+        except BaseException:
+            opened.close()
+            raise
+    with open(archive, "rb") as file:
+        start = file.read(64).lstrip()
+    if start.startswith(b"<"):
+        raise UnsafeArchive(f"{archive}: a web page, no archive: the server answered something else; download it again")
+    if start.startswith(b"PK"):
+        raise UnsafeArchive(f"{archive}: a zip archive whose end is missing; it is cut off, download it again")
+    if not tarfile.is_tarfile(archive):
+        raise UnsafeArchive(f"{archive}: neither a zip nor a tar archive, or damaged")
+    opened = tarfile.open(archive)
+    try:
+        members = [_tar_member(archive, i) for i in opened.getmembers()]
+        # tarfile takes a damaged header, and a file that ends between two members, for the end of the archive
+        opened.fileobj.seek(opened.offset)
+        end = opened.fileobj.read(tarfile.BLOCKSIZE)
+        while opened.fileobj.read(_BLOCK):
+            pass  # to the end: the checksum of a compressed file stands there
+        if end != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise UnsafeArchive(f"{archive}: damaged or cut off after {len(members)} members; download it again")
+    except BaseException:
+        opened.close()
+        raise
+    return opened, members
 
 
 def _tar_file(opened: tarfile.TarFile, member: _Member) -> IO[bytes]:

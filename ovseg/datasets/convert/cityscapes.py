@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ovseg.datasets.convert.jobs import ConversionError, Job, lookup_table, require
+from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, read_json, require
 from ovseg.datasets.io import read_mask
-from ovseg.rle import check_polygon, check_size
+from ovseg.rle import MaskCodeError, check_polygon, check_size
 
 IGNORE = 255
 # name -> (label id, train id), the table of the data set's own documentation
@@ -56,19 +55,21 @@ LABELS = {
 def cityscapes_jobs(root: Path, split: str = "val") -> list[Job]:
     """``gtFine/val/CITY/X_gtFine_labelIds.png`` (or ``..._polygons.json``) to ``X_gtFine_labelTrainIds.png``.
 
+    One of the three is enough: maps of train ids that are there already are used as they are.
+
     Raises:
         ConversionError: if the official files are missing.
     """
     folder = require(root / "cityscapes" / "gtFine" / split, "Unpack gtFine_trainvaltest.zip into cityscapes first.")
-    jobs = []
-    for polygons in sorted(folder.rglob("[!.]*_gtFine_polygons.json")):
-        stem = polygons.name.removesuffix("_polygons.json")
-        ids = polygons.with_name(f"{stem}_labelIds.png")
-        target = polygons.with_name(f"{stem}_labelTrainIds.png")
-        jobs.append(Job(ids, target, from_label_ids) if ids.exists() else Job(polygons, target, from_polygons))
-    if not jobs:
-        raise ConversionError(f"{folder} holds no *_gtFine_polygons.json.")
-    return jobs
+    jobs: dict[Path, Job] = {}
+    for ending, make in (("labelIds.png", from_label_ids), ("polygons.json", from_polygons)):
+        files, problems = find(folder, f"_gtFine_{ending}")
+        for path in files:
+            target = path.with_name(f"{path.name[: -len(ending)]}labelTrainIds.png")
+            jobs.setdefault(target, Job(path, target, make))
+    if not jobs and not find(folder, "_gtFine_labelTrainIds.png")[0]:
+        raise ConversionError(f"{folder} holds no *_gtFine_labelIds.png, *_polygons.json or *_labelTrainIds.png.")
+    return [*(jobs[target] for target in sorted(jobs)), *problems]
 
 
 def from_label_ids(path: Path) -> np.ndarray:
@@ -84,11 +85,11 @@ def from_polygons(path: Path) -> np.ndarray:
 
     Deleted objects and licence plates are not drawn; ``cargroup`` and the like count as their kind.
     """
-    annotation = json.loads(path.read_text(encoding="utf-8"))
+    annotation = read_json(path)
     height, width = check_size(annotation["imgHeight"], annotation["imgWidth"])
     canvas = Image.new("L", (width, height), IGNORE)
     draw = ImageDraw.Draw(canvas)
-    for thing in annotation["objects"]:
+    for number, thing in enumerate(annotation["objects"]):
         name = thing["label"]
         if name not in LABELS:
             name = name.removesuffix("group")
@@ -97,6 +98,9 @@ def from_polygons(path: Path) -> np.ndarray:
         label_id, train_id = LABELS[name]
         if thing.get("deleted") or label_id < 0:
             continue
-        points = check_polygon([value for point in thing["polygon"] for value in point], (height, width))
+        try:
+            points = check_polygon([value for point in thing["polygon"] for value in point], (height, width))
+        except MaskCodeError as error:
+            raise MaskCodeError(f"object {number} ({name}): {error}") from error
         draw.polygon([tuple(point) for point in points.tolist()], fill=train_id)
     return np.asarray(canvas)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ovseg.datasets.convert.jobs import ConversionError, Job, lookup_table, require
+from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, require
+from ovseg.datasets.files import link_folder
 from ovseg.datasets.io import read_mask
 
 # Labels of the maps are COCO-Stuff ids - 1. COCO numbers 91 kinds of things, of which 11 were never annotated.
@@ -34,9 +34,9 @@ def coco_stuff_jobs(root: Path, split: str = "val2017") -> list[Job]:
     Raises:
         ConversionError: if the official maps are missing.
     """
-    maps = _maps(root, split)
+    maps, problems = _maps(root, split)
     make = partial(_convert, table=stuff_table())
-    return [Job(p, p.with_name(f"{p.stem}_labelTrainIds.png"), make) for p in maps]
+    return [*(Job(p, p.with_name(f"{p.stem}_labelTrainIds.png"), make) for p in maps), *problems]
 
 
 def coco_object_jobs(root: Path, split: str = "val2017") -> list[Job]:
@@ -45,31 +45,26 @@ def coco_object_jobs(root: Path, split: str = "val2017") -> list[Job]:
     Raises:
         ConversionError: if the official maps or photos are missing.
     """
-    maps = _maps(root, split)
+    maps, problems = _maps(root, split)
     photos = require(root / "coco_stuff164k" / "images" / split, "Unpack val2017.zip there first.")
-    _link(root / "coco_object" / "images" / split, photos)
+    link = root / "coco_object" / "images" / split
+    try:
+        link_folder(link, photos)
+    except OSError as error:
+        raise ConversionError(f"cannot link or copy {photos} to {link} ({error}). Copy the photos there.") from error
     target = root / "coco_object" / "annotations" / split
     make = partial(_convert, table=object_table())
-    return [Job(p, target / f"{p.stem}_instanceTrainIds.png", make) for p in maps]
+    return [*(Job(p, target / f"{p.stem}_instanceTrainIds.png", make) for p in maps), *problems]
 
 
-def _maps(root: Path, split: str) -> list[Path]:
+def _maps(root: Path, split: str) -> tuple[list[Path], list[Job]]:
     folder = root / "coco_stuff164k" / "annotations" / split
     require(folder, "Unpack stuffthingmaps_trainval2017.zip into coco_stuff164k/annotations first.")
-    maps = sorted(p for p in folder.glob("[!.]*.png") if not p.stem.endswith("TrainIds"))
+    files, problems = find(folder, ".png", recursive=False)
+    maps = [path for path in files if not path.stem.endswith("TrainIds")]
     if not maps:
         raise ConversionError(f"{folder} holds no official maps (000000000139.png and so on).")
-    return maps
-
-
-def _link(link: Path, target: Path) -> None:
-    if link.exists():
-        return
-    link.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
-    except OSError as error:
-        raise ConversionError(f"cannot link {link} to {target} ({error}). Copy the photos there instead.") from error
+    return maps, problems
 
 
 def _convert(path: Path, table: np.ndarray) -> np.ndarray:

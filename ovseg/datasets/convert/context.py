@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
-from ovseg.datasets.convert.jobs import Job, read_names, require
+from ovseg.datasets.convert.jobs import ConversionError, Job, broken, read_json, read_names, require
 from ovseg.datasets.dataset import load_class_names
 from ovseg.datasets.files import atomic_path
 from ovseg.rle import MaskCodeError, check_size, decode_segmentation
@@ -33,26 +33,50 @@ def context_jobs(root: Path) -> list[Job]:
     """
     voc = root / "VOCdevkit" / "VOC2010"
     source = require(voc / "trainval_merged.json", "Download it there first (docs/datasets.md).")
-    data = json.loads(source.read_text(encoding="utf-8"))
-    images = {image["image_id"]: image for image in data["images"] if image["phase"] == "val"}
-    regions: dict[int, list[dict]] = {image_id: [] for image_id in images}
-    for region in data["annos_segmentation"]:
+    data = read_json(source)
+    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annos_segmentation")):
+        raise ConversionError(f"{source} is not the official file: it has no lists 'images' and 'annos_segmentation'")
+    images, jobs = _entries(source, data, "images", ("image_id", "phase", "file_name"))
+    images = [image for image in images if image["phase"] == "val"]
+    regions: dict[object, list[dict]] = {image["image_id"]: [] for image in images}
+    annotations, odd = _entries(source, data, "annos_segmentation", ("image_id",))
+    for region in annotations:
         if region["image_id"] in regions:
             regions[region["image_id"]].append(region)
     # Photos without a single region have nothing to be evaluated on.
-    kept = {i: image for i, image in images.items() if regions[i]}
-    names = sorted(Path(image["file_name"]).stem for image in kept.values())
-    with atomic_path(voc / "ImageSets" / "SegmentationContext" / "val.txt") as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    kept = [image for image in images if regions[image["image_id"]]]
+    if not kept:
+        raise ConversionError(f"{source} holds no annotated photos of the phase 'val'")
+    names = sorted({Path(image["file_name"]).stem for image in kept})
+    _write_names(voc / "ImageSets" / "SegmentationContext" / "val.txt", names)
     ids = context_ids()
-    jobs = []
-    for image_id, image in kept.items():
+    for image in kept:
         stem = Path(image["file_name"]).stem
-        make = partial(_paint, image=image, regions=regions[image_id], ids=ids)
+        make = partial(_paint, image=image, regions=regions[image["image_id"]], ids=ids)
         jobs.append(
             Job(source.with_name(f"{source.name}:{stem}"), voc / "SegmentationClassContext" / f"{stem}.png", make)
         )
-    return jobs
+    return [*jobs, *odd]
+
+
+def _entries(source: Path, data: dict, key: str, needed: tuple[str, ...]) -> tuple[list[dict], list[Job]]:
+    """The usable entries of a list, and a broken job for each of the others."""
+    good, odd = [], []
+    for i, entry in enumerate(data[key]):
+        missing = [k for k in needed if not isinstance(entry, dict) or not isinstance(entry.get(k), str | int)]
+        if missing:
+            name = source.with_name(f"{source.name}:{key}[{i}]")
+            odd.append(broken(name, f"an entry without {' and '.join(missing)}"))
+        elif "file_name" in needed and not Path(str(entry["file_name"])).stem:
+            odd.append(broken(source.with_name(f"{source.name}:{key}[{i}]"), "its file_name is empty"))
+        else:
+            good.append({**entry, "file_name": str(entry["file_name"])} if "file_name" in needed else entry)
+    return good, odd
+
+
+def _write_names(path: Path, names: list[str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _paint(_: Path, image: dict, regions: list[dict], ids: dict[int, int]) -> np.ndarray:
@@ -81,15 +105,30 @@ def pc459_jobs(root: Path) -> list[Job]:
     split = require(voc / "ImageSets" / "Main" / "val.txt", "Unpack VOCtrainval_03-May-2010.tar first.")
     source = require(voc / "trainval", "Unpack trainval.tar.gz of Pascal Context into VOCdevkit/VOC2010 first.")
     target = voc / "annotations_detectron2" / "pc459_val"
-    names = [name for name in read_names(split) if (source / f"{name}.mat").exists()]
-    with atomic_path(voc / "ImageSets" / "SegmentationContext" / "pc459_val.txt") as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    # a link that leads nowhere stays in: its job fails, by name
+    names = [name for name in read_names(split) if os.path.lexists(source / f"{name}.mat")]
+    if not names:
+        raise ConversionError(f"{source} holds none of the .mat files that {split} names")
+    _write_names(voc / "ImageSets" / "SegmentationContext" / "pc459_val.txt", names)
     return [Job(source / f"{name}.mat", target / f"{name}.tif", read_label_map) for name in names]
 
 
 def read_label_map(path: Path) -> np.ndarray:
     """uint16 class indices 0..458 of a ``.mat`` file whose ``LabelMap`` counts from 1."""
-    labels = scipy.io.loadmat(path)["LabelMap"].astype(np.int64)
+    try:
+        content = scipy.io.loadmat(path)
+    except MemoryError:
+        raise
+    except NotImplementedError:
+        raise ValueError("a MATLAB 7.3 file (HDF5), the official ones are older; save it anew with `-v7`") from None
+    except Exception as error:  # scipy's reader raises whatever the damage leads to: zlib, struct, IndexError ...
+        raise ValueError(f"no readable MATLAB file ({type(error).__name__}: {error})") from error
+    if "LabelMap" not in content:
+        there = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
+        raise ValueError(f"it holds no LabelMap, but {there}")
+    labels = np.asarray(content["LabelMap"])
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
+        raise ValueError(f"LabelMap is no map of whole numbers ({labels.dtype} {list(labels.shape)})")
     if labels.min() < 1 or labels.max() > 459:
         raise ValueError(f"labels {labels.min()}..{labels.max()}; Pascal Context has 1..459")
-    return (labels - 1).astype(np.uint16)
+    return (labels.astype(np.int64) - 1).astype(np.uint16)
