@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """A uint8 image as the bytes of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write_image(path: str | Path, array: np.ndarray) -> None:
