@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from ovseg.rle import MaskCodeError
 
 Ring = np.ndarray
-"""``[N, 2]`` float64 corners (x, y) in pixels, not closed: x runs right from the left edge, y down from the top edge."""
+"""``[N, 2]`` float64 corners (x, y) in pixels from the upper left corner of the image; not closed."""
 
 _ENLARGE = 3
 """OpenCV's outlines run through the centres of border pixels. With every pixel drawn three times as large, the border

@@ -41,7 +41,7 @@ def geojson(
 
 
 def _closed(ring: np.ndarray, outer: bool, transform: Transform | None) -> list[list[float]]:
-    """Coordinates with the first point repeated; outer rings run counterclockwise, holes clockwise (RFC 7946, 3.1.6)."""
+    """The first point repeated; outer rings counterclockwise, holes clockwise (RFC 7946, 3.1.6)."""
     if transform is not None:
         a, b, c, d, e, f = transform
         ring = np.stack([a * ring[:, 0] + b * ring[:, 1] + c, d * ring[:, 0] + e * ring[:, 1] + f], axis=1)
