@@ -112,6 +112,20 @@ class Fingerprint:
         return last[2]
 
 
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers of a module by name: what ``state_dict`` holds, as the very tensors.
+
+    ``state_dict`` gives new tensors on the same memory, which from then on has several owners and cannot be watched by
+    address; one that is kept makes every look at the weights a reading of them.
+    """
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, part in module.named_modules()
+        for name, tensor in (*part._parameters.items(), *part._buffers.items())
+        if tensor is not None and name not in part._non_persistent_buffers_set
+    }
+
+
 def content_sha256(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) over names, types, shapes and values. About 0.2 s for the text tower of ViT-B/16."""
     digest = hashlib.sha256()

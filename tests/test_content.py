@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ovseg import content
-from ovseg.content import Fingerprint, Watch, barrier_reasons, checksum, content_sha256, watchable
+from ovseg.content import Fingerprint, Watch, barrier_reasons, checksum, content_sha256, watchable, weights_of
 from tests.weight_edits import EDITS
 
 needs_barrier = pytest.mark.skipif(bool(barrier_reasons()), reason=f"no lazy clones: {barrier_reasons()}")
@@ -25,7 +25,7 @@ def kind(request, monkeypatch):
 
 
 def tensors(module):
-    return list(module.state_dict().values())
+    return list(weights_of(module).values())
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -116,10 +116,31 @@ def test_copies_watch_nothing():
         assert not watch.holds([weight])
 
 
+class Layer(nn.Linear):
+    def weights(self):
+        return weights_of(self)
+
+
+def test_weights_are_those_of_the_state():
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4))
+    module.register_buffer("scratch", torch.zeros(2), persistent=False)
+    found, state = weights_of(module), module.state_dict()
+    assert list(found) == list(state) and all(torch.equal(found[name], state[name]) for name in state)
+    assert found["1.weight"] is module[1].weight
+
+
+def test_a_kept_state_dict_hides_nothing():
+    module = nn.Linear(3, 4)
+    kept = module.state_dict()
+    watch = Watch(tensors(module))
+    kept["weight"][0, 0] += 1
+    assert not watch.holds(tensors(module))
+
+
 def test_fingerprint_is_computed_once_per_content(monkeypatch):
-    module, calls = nn.Linear(3, 4), []
+    module, calls = Layer(3, 4), []
     monkeypatch.setattr(content, "content_sha256", lambda t: calls.append(1) or content_sha256(t))
-    fingerprint = Fingerprint(module.state_dict)
+    fingerprint = Fingerprint(module.weights)
     first = fingerprint()
     assert fingerprint() == first == content_sha256(module.state_dict()) and len(calls) == 1
     module.weight.data[0, 0] += 1

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ovseg.content import Fingerprint, weights_of
 from ovseg.datasets.files import atomic_path, cache_folder
 from ovseg.registry import GUIDES
 from ovseg.structures import FeatureMap
@@ -24,8 +25,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 class CachedGuide(nn.Module):
     """Another guide with its features kept on disk, a file per window.
 
-    The key is the window's pixels together with what the guide says of itself (weights by hash, feature, block,
-    precision), so a renamed photo is found again and other settings are not mistaken. Only windows that are missing
+    The key is the window's pixels together with what the guide says of itself (feature, block, precision) and the
+    content of its weights, so a renamed photo is found again, other settings are not mistaken, and a guide that was
+    trained on is another one. Only windows that are missing
     are encoded. A damaged file counts as absent; a folder that cannot be written, or is full, costs one warning.
     Features are large (a window of 448 px with DINO ViT-B/8: 9.6 MB), hence the limit. Hashing reads the window on
     the CPU, so on a GPU every batch waits for the device.
@@ -51,6 +53,7 @@ class CachedGuide(nn.Module):
         self.supervision = self.source.supervision
         self.folder = Path(folder) if folder is not None else cache_folder("guides")
         self.dtype, self.limit = DTYPES[dtype], limit_gb * 1e9
+        self._content = Fingerprint(self._weights)
         self._used: float | None = None
         self._writable = True
 
@@ -66,7 +69,14 @@ class CachedGuide(nn.Module):
     def forward(self, windows: Tensor, mean: Tensor, std: Tensor) -> FeatureMap:
         """As :meth:`ovseg.backbones.dino.DinoBackbone.forward`: ``[B, 3, H, W]`` to unit features ``[B, N, C]``."""
         context = json.dumps(
-            [VERSION, self.describe(), mean.flatten().tolist(), std.flatten().tolist(), list(windows.shape[1:])],
+            [
+                VERSION,
+                self.describe(),
+                self._content(),
+                mean.flatten().tolist(),
+                std.flatten().tolist(),
+                list(windows.shape[1:]),
+            ],
             sort_keys=True,
         ).encode()
         pixels = windows.float().cpu().contiguous().numpy()
@@ -80,6 +90,9 @@ class CachedGuide(nn.Module):
                 self._write(paths[i], found[i])
         tokens = torch.stack([features.flatten(0, 1) for features in found]).to(windows.device).float()
         return FeatureMap(tokens, tuple(found[0].shape[:2]))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return weights_of(self.source)  # asked each time: the source may be replaced
 
     def path_of(self, key: str) -> Path:
         """The file of a key."""

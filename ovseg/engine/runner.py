@@ -220,7 +220,5 @@ class EvalRunner(Runner):
             raise SetupError(f"checkpoint {filename} does not fit the model of this config: {fault}")
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         self._has_loaded = True
-        if any(key.startswith("backbone.clip.") for key in state) and hasattr(self.model, "clip_changed"):
-            self.model.clip_changed()
         self.logger.info(f"{filename}: {len(state)} tensors; not in it {missing[:5]}, not used {unexpected[:5]}")
         return {"state_dict": state}

@@ -34,7 +34,9 @@ def _differentiate(operator: Any, differentiable: Callable) -> None:
                 inputs[position] = leaves[position] = inputs[position].detach().requires_grad_()
         with torch.enable_grad():
             output = differentiable(*inputs)
-        gradients = dict(zip(leaves, torch.autograd.grad(output, list(leaves.values()), gradient), strict=True))
+        # an input that the settings leave out of the sum (keys, where queries meet queries) has no gradient
+        found = torch.autograd.grad(output, list(leaves.values()), gradient, allow_unused=True)
+        gradients = dict(zip(leaves, found, strict=True))
         return tuple(gradients.get(position) for position in range(len(inputs)))
 
     operator.register_autograd(backward, setup_context=setup_context)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ovseg.content import weights_of
 from ovseg.regions.maps import paint_masks
 from ovseg.registry import REGIONS
 
@@ -53,6 +54,10 @@ class RegionSource(nn.Module):
         the place of their name.
         """
         return {key: value for key, value in config.items() if key not in ("order", "points_per_batch")}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors that decide the masks, by name; empty without a model."""
+        return weights_of(self)
 
     def describe(self) -> dict[str, object]:
         """The settings that decide the masks, as part of every result."""

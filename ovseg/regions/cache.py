@@ -8,12 +8,15 @@ import os
 import tempfile
 import warnings
 import zlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 
+from ovseg.content import Fingerprint
 from ovseg.datasets.files import cache_folder
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
@@ -21,6 +24,7 @@ from ovseg.rle import decode_rle, encode_mask
 
 VERSION = 2
 """Part of every key: raise it when a change to a source changes its masks."""
+_building = Lock()
 
 
 @REGIONS.register_module()
@@ -28,7 +32,8 @@ class CachedRegions(RegionSource):
     """Another source with its masks kept on disk (COCO's run-length code).
 
     The key is the photo's pixels together with the source's settings as the config has them, weights by the hash of
-    their file: a renamed photo is found again, a changed setting or a new training is not mistaken. The painting order
+    their file (and by their content once they were changed after loading): a renamed photo is found again, a changed
+    setting or a new training is not mistaken. The painting order
     is applied afterwards and is not part of the key. Files are written aside and renamed, so that processes may share
     the folder. A damaged file counts as absent; an unwritable folder costs one warning. The source is built when the
     first photo is missing, so that a filled cache needs no SAM.
@@ -52,24 +57,42 @@ class CachedRegions(RegionSource):
             )
         self.supervision = kind.supervision_of(self.config)
         self.folder = Path(folder) if folder is not None else cache_folder("masks")
-        self._source: RegionSource | None = None
         self._writable = True
+        # in a list: no part of this module's state, which must not depend on whether a mask was missing
+        self._built: list[RegionSource] = []
+        self._content: Fingerprint | None = None
+        self._loaded: str | None = None  # content of the source's weights when it was built
         self.register_buffer("_place", torch.empty(0), persistent=False)  # on the model's device, also without a source
 
     @property
     def source(self) -> RegionSource:
         """The source itself, built at first use."""
-        if self._source is None:
-            self._source = REGIONS.build(dict(self.config)).eval().to(self._place.device)
-        return self._source
+        with _building:
+            if not self._built:
+                self.__dict__.pop("_key", None)  # of the files as they are now
+                source = REGIONS.build(dict(self.config)).eval().to(self._place.device)
+                self._content = Fingerprint(source.weights)
+                self._loaded = self._content()
+                self._built.append(source)
+        return self._built[0]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> CachedRegions:
+        for source in self._built:  # moves with the model
+            source._apply(fn)
+        return super()._apply(fn)
 
     @cached_property
     def _key(self) -> dict[str, object]:
         return REGIONS.get(self.config["type"]).cache_key(self.config)
 
+    def key(self) -> dict[str, object]:
+        """What masks are kept under, besides the pixels: the settings, and the weights once they were changed."""
+        content = self._content() if self._content is not None else None
+        return self._key if content == self._loaded else {**self._key, "content": content}
+
     def path_of(self, image: np.ndarray) -> Path:
         """File of a uint8 RGB photo ``[H, W, 3]``."""
-        context = json.dumps([VERSION, self._key, list(image.shape)], sort_keys=True, default=str)
+        context = json.dumps([VERSION, self.key(), list(image.shape)], sort_keys=True, default=str)
         key = hashlib.sha256(context.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.rle"
 
@@ -77,7 +100,9 @@ class CachedRegions(RegionSource):
         path = self.path_of(image)
         found = read_masks(path, image.shape[:2])
         if found is None:
-            found = self.source.masks(image)
+            source = self.source
+            path = self.path_of(image)  # of the source that makes them
+            found = source.masks(image)
             self._write(path, found)
         return found
 
@@ -91,7 +116,7 @@ class CachedRegions(RegionSource):
             warnings.warn(f"masks are not cached: cannot write {path}: {error}", stacklevel=3)
 
     def describe(self) -> dict[str, object]:
-        return {**self.config, **self._key, "order": self.order}
+        return {**self.config, **self.key(), "order": self.order}
 
 
 def write_masks(path: Path, masks: list[np.ndarray]) -> None:

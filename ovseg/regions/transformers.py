@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from ovseg.content import weights_of
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 from ovseg.weights import file_sha256
@@ -77,6 +79,9 @@ class Sam2Masks(TransformersMasks):
             pred_iou_thresh=iou_threshold,
             stability_score_thresh=stability_threshold,
         )
+
+    def weights(self) -> dict[str, Tensor]:
+        return weights_of(self.pipeline.model)
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         found = self.pipeline(Image.fromarray(image), points_per_batch=self.points_per_batch, **self.settings)["masks"]

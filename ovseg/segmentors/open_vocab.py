@@ -11,6 +11,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from ovseg.content import Fingerprint, weights_of
 from ovseg.photo import Evidence, Photo
 from ovseg.regions.maps import PAD_REGION, resize_regions
 from ovseg.registry import ATTENTIONS, BACKBONES, GUIDES, HEADS, MODELS, REFINERS, REGIONS, STITCHES, VIEWS, construct
@@ -57,6 +58,7 @@ class OpenVocabSegmentor(BaseModel):
         ValueError: when images are given before a vocabulary.
     """
 
+    @torch.inference_mode(False)  # parts and buffers made in it could never be trained
     def __init__(
         self,
         backbone: dict,
@@ -103,15 +105,17 @@ class OpenVocabSegmentor(BaseModel):
             templates=templates,
             cache_dir=text_cache or None,
             cache=text_cache is not False,
-            fingerprint=self.backbone.sha256,
         )
         self.vocabulary: Vocabulary | None = None
+        self._encoded_by: str | None = None  # fingerprint of the text tower that made `text`
+        self._content = Fingerprint(self._weights)
         self.register_buffer("text", torch.zeros(0, self.backbone.tower.embed_dim), persistent=False)
         self.register_buffer("query_to_class", torch.zeros(0, dtype=torch.long), persistent=False)
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
 
     # ------------------------------------------------------------------ vocabulary
+    @torch.inference_mode(False)  # the words outlive the call
     def set_vocabulary(
         self, vocabulary: Vocabulary | str | Sequence | Mapping, embeddings: Tensor | None = None
     ) -> None:
@@ -123,23 +127,27 @@ class OpenVocabSegmentor(BaseModel):
             embeddings: ``[Q, D]`` unit vectors to use instead of encoding the queries.
         """
         vocabulary = Vocabulary.of(vocabulary)
+        encoded_by = None
         if embeddings is not None:
-            text = embeddings
+            text = embeddings.clone() if embeddings.is_inference() else embeddings
         else:
+            encoded_by = self.text_encoder.fingerprint()
             text = self.text_encoder.encode(vocabulary)
             if self.auxiliary_text is not None:
                 text = self.auxiliary_text.mix(text, vocabulary, self.text_encoder)
         if text.shape[0] != len(vocabulary.queries):
             raise ValueError(f"{text.shape[0]} text embeddings for {len(vocabulary.queries)} queries")
-        self.vocabulary = vocabulary
         device = self.backbone.mean.device
+        self.vocabulary, self._encoded_by = vocabulary, encoded_by
         self.text = text.to(device, torch.float32)
         self.query_to_class = vocabulary.query_to_class.to(device)
 
-    def clip_changed(self) -> None:
-        """To be called after CLIP's weights were replaced: the words are embedded again."""
-        self.text_encoder.weights_changed()
-        if self.vocabulary is not None:
+    def follow_weights(self) -> None:
+        """Embed the words again if CLIP's text tower has changed since; prediction does it by itself.
+
+        Embeddings that were given to :meth:`set_vocabulary` stay as they are.
+        """
+        if self._encoded_by is not None and self._encoded_by != self.text_encoder.fingerprint():
             self.set_vocabulary(self.vocabulary)
 
     # ------------------------------------------------------------------ pipeline
@@ -150,8 +158,8 @@ class OpenVocabSegmentor(BaseModel):
         if original is not None:
             original = original.to(self.backbone.mean.device)
         photo = Photo(self.windows.fit(self.backbone.normalise(image)), size, original, regions, self.photo_encoder)
-        if self.regions is not None and regions is None:
-            photo.regions = self.regions(photo.require_original())
+        if regions is None:
+            photo.regions = self.find_regions(photo)
         if photo.regions is not None:
             if tuple(photo.regions.shape) != tuple(size):
                 raise ValueError(
@@ -160,6 +168,10 @@ class OpenVocabSegmentor(BaseModel):
                 )
             photo.regions = photo.regions.to(self.backbone.mean.device)
         return photo
+
+    def find_regions(self, photo: Photo) -> Tensor | None:
+        """Region ids ``[H, W]`` of a photo that brings none; ``None`` without a region source."""
+        return None if self.regions is None else self.regions(photo.require_original())
 
     def tokens(self, windows: Tensor, groups: Tensor | None = None, regions: Tensor | None = None) -> FeatureMap:
         """``[B, 3, H, W]`` normalised windows to tokens after the last block, not projected yet."""
@@ -194,6 +206,7 @@ class OpenVocabSegmentor(BaseModel):
 
     def score(self, photos: Sequence[Photo]) -> list[ScoreMap | RefinedScoreMap]:
         """Score maps of photos at their wanted sizes; windows of equal shape share batches across photos."""
+        self.follow_weights()
         patch = self.backbone.patch_size
         layouts = [self.windows.layout(*p.image.shape[1:], patch) for p in photos]
         parts: list[list[Tensor]] = [[] for _ in photos]
@@ -298,6 +311,7 @@ class OpenVocabSegmentor(BaseModel):
             "stitch": repr(self.stitch),
             "weights": self.backbone.weights,
             "weights_sha256": self.backbone.sha256,
+            "weights_content": self._content(),
             "precision": self.backbone.precision,
             "pos_embed": self.backbone.pos_embed,
             "vocabulary_hash": self.vocabulary.content_hash if self.vocabulary else None,
@@ -309,6 +323,9 @@ class OpenVocabSegmentor(BaseModel):
             **self.windows.describe(),
             **self.head.describe(),
         }
+
+    def _weights(self) -> dict[str, Tensor]:
+        return weights_of(self)
 
     def supervision_of_parts(self) -> str:
         """What each part was trained on: training-free CLIP on top of trained masks is not training-free as a whole."""

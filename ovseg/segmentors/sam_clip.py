@@ -39,15 +39,9 @@ class SamClipSegmentor(OpenVocabSegmentor):
         self.region_encoder = REGION_ENCODERS.build(region_encoder)
         self.uncovered, self.min_area = uncovered, int(min_area)
 
-    def prepare(
-        self, image: Tensor, size: tuple[int, int], original: Tensor | None = None, regions: Tensor | None = None
-    ) -> Photo:
-        """As in the base class; masks are asked for later, since they may overlap."""
-        source, self.regions = self.regions, None
-        try:
-            return super().prepare(image, size, original, regions)
-        finally:
-            self.regions = source
+    def find_regions(self, photo: Photo) -> Tensor | None:
+        """None: masks are asked for later, since they may overlap."""
+        return None
 
     def masks_of(self, photo: Photo) -> np.ndarray:
         """Masks of a photo, bool ``[M, H, W]``; in a given map of region ids the smallest id means "no region".
@@ -76,6 +70,7 @@ class SamClipSegmentor(OpenVocabSegmentor):
     def predict(self, photos: Sequence[Photo]) -> list[Tensor]:
         if self.vocabulary is None:
             raise ValueError("no vocabulary: give `vocabulary` in the config or call set_vocabulary([...]) first")
+        self.follow_weights()
         return [self._predict(photo) for photo in photos]
 
     def _predict(self, photo: Photo) -> Tensor:

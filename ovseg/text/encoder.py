@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import warnings
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg.content import Fingerprint, weights_of
 from ovseg.text.cache import EmbeddingCache, default_cache_dir
 from ovseg.text.causal import CausalTextTower, text_tower
 from ovseg.text.templates import Templates, get_templates
@@ -34,18 +34,18 @@ class TextEncoder:
     says why.
 
     Args:
-        clip: an open_clip model, ``CLIP`` or ``CustomTextCLIP``. Its weights must not change during the life of the
-            encoder, because they are part of the cache key.
+        clip: an open_clip model, ``CLIP`` or ``CustomTextCLIP``. Embeddings are kept under the content of its weights
+            (:mod:`ovseg.content`): whenever these are changed, names are encoded anew.
         tokenizer: the model's tokenizer: list of strings -> int64 ``[n, context]``.
         templates: see :func:`ovseg.text.templates.get_templates`.
         cache_dir: where embeddings are kept; None: :func:`ovseg.text.cache.default_cache_dir`.
-        fingerprint: identifies the weights, such as the SHA-256 of their file; None: computed from the weights.
         dtype: precision of the matrix products, e.g. ``torch.bfloat16``; None: the model's own.
         cache: False keeps nothing on disk and reads nothing.
 
     Attributes:
         templates: the :class:`Templates`.
         fallback_reason: why prompts do not share prefixes, or None if they do.
+        fingerprint: call it for the SHA-256 (hex) over the text tower's weights as they are now.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class TextEncoder:
         tokenizer: Callable[[list[str]], Tensor],
         templates: str | Sequence[str] | Templates = "openai_80",
         cache_dir: str | Path | None = None,
-        fingerprint: str | None = None,
         dtype: torch.dtype | None = None,
         cache: bool = True,
     ) -> None:
@@ -62,18 +61,15 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.templates = get_templates(templates)
         self.fallback_reason = CausalTextTower.not_supported(clip)
-        self._fingerprint = fingerprint
+        self.fingerprint = Fingerprint(self._weights)
         self._dtype = dtype
         self._cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
         self._use_cache = cache
-        self._cache: EmbeddingCache | None = None
+        self._cache: tuple[str, EmbeddingCache] | None = None
         if self.fallback_reason:
             logger.info("text prompts are encoded one by one over the full context: %s", self.fallback_reason)
 
-    def weights_changed(self) -> None:
-        """To be called after the model's weights were replaced: embeddings of the old ones are not used again."""
-        self._fingerprint = self._cache = None
-
+    @torch.inference_mode(False)  # embeddings are kept: training may follow
     def encode(self, vocabulary: Vocabulary) -> Tensor:
         """Embeddings of all queries of a vocabulary.
 
@@ -89,7 +85,8 @@ class TextEncoder:
             UserWarning: a name is too long for the context and was cut (when it is encoded, not when it is cached).
         """
         class_of = dict(zip(vocabulary.queries, vocabulary.query_to_class.tolist(), strict=True))
-        cache = self._open_cache()
+        weights = self.fingerprint()
+        cache = self._open_cache(weights)
         embeddings = {query: cache.get(query) if cache else None for query in class_of}
         missing = [query for query, embedding in embeddings.items() if embedding is None]
         step = max(1, PROMPTS_PER_BLOCK // len(self.templates))
@@ -98,11 +95,12 @@ class TextEncoder:
             owners = [f"{query!r} (class {class_of[query]}, {vocabulary.names[class_of[query]]!r})" for query in block]
             for query, embedding in zip(block, self._encode_queries(block, owners), strict=True):
                 embeddings[query] = embedding
-                if cache:
+                if cache and self.fingerprint() == weights:  # they may have been changed meanwhile
                     cache.put(query, embedding)
             logger.info("text embeddings: %d of %d queries encoded", start + len(block), len(missing))
         return torch.stack([embeddings[query] for query in vocabulary.queries])
 
+    @torch.inference_mode(False)
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings of whole sentences, without templates or cache: float32 ``[n, D]`` unit vectors on the CPU."""
         if isinstance(prompts, str):
@@ -156,26 +154,26 @@ class TextEncoder:
         encode = getattr(self.tokenizer, "encode", None)
         return encode is None or len(encode(prompt)) + 2 > context  # + start and end of text
 
-    def _open_cache(self) -> EmbeddingCache | None:
-        if self._use_cache and self._cache is None:
-            fingerprint = self._fingerprint or text_fingerprint(self.clip)
-            dtype = self._dtype or next(self.clip.parameters()).dtype
-            probe = self.tokenizer([_PROBE]).tolist()
-            # The architecture is part of the key, because it is not in the weights: the same file read with GELU
-            # instead of QuickGELU gives other embeddings.
-            context = [fingerprint, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe]
-            self._cache = EmbeddingCache(self._cache_dir, json.dumps(context))
-        return self._cache
+    def _open_cache(self, weights: str) -> EmbeddingCache | None:
+        if not self._use_cache:
+            return None
+        dtype = self._dtype or next(self.clip.parameters()).dtype
+        probe = self.tokenizer([_PROBE]).tolist()
+        # The architecture is part of the key, because it is not in the weights: the same file read with GELU
+        # instead of QuickGELU gives other embeddings.
+        context = json.dumps([weights, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe])
+        if self._cache is None or self._cache[0] != context:
+            self._cache = (context, EmbeddingCache(self._cache_dir, context))
+        return self._cache[1]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return text_weights(self.clip)
 
 
-def text_fingerprint(clip: nn.Module) -> str:
-    """SHA-256 (hex) over the weights of the text tower, by name. About 0.2 s for ViT-B/16."""
-    digest = hashlib.sha256()
-    for name, tensor in text_tower(clip).state_dict().items():
-        if not name.startswith(("visual.", "logit_")):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def text_weights(clip: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of the text tower by name."""
+    tensors = weights_of(text_tower(clip))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(("visual.", "logit_"))}
 
 
 def text_architecture(clip: nn.Module) -> str:

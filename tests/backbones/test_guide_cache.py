@@ -8,6 +8,7 @@ import torch
 from ovseg.backbones import CachedGuide, DinoBackbone
 from tests.small_guides import use_small_guides
 from tests.small_models import images
+from tests.weight_edits import EDITS
 
 MEAN, STD = torch.full((3, 1, 1), 120.0), torch.full((3, 1, 1), 65.0)
 SOURCE = dict(type="DinoBackbone", weights="dino/vitb8", pos_embed="size")
@@ -54,6 +55,19 @@ def test_other_settings_pixels_and_normalisations_are_not_mistaken(tmp_path):
         calls = counted(guide)
         guide(w, mean, STD)
         assert calls == [1]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_features_of_changed_weights_are_kept_apart(tmp_path, edit):
+    windows = images(2, 3, 64, 48)
+    guide = CachedGuide(SOURCE, folder=tmp_path)
+    before = guide(windows, MEAN, STD).tokens
+    guide.source = EDITS[edit](guide.source)
+    expected = guide.source(windows, MEAN, STD).tokens
+    assert not torch.allclose(before, expected, atol=1e-3)
+    for _ in range(2):
+        assert torch.equal(guide(windows, MEAN, STD).tokens, expected)
+    assert torch.equal(CachedGuide(SOURCE, folder=tmp_path)(windows, MEAN, STD).tokens, before)
 
 
 def test_half_precision_rounds_hit_and_miss_alike(tmp_path):

@@ -58,6 +58,12 @@ def test_self_self_attention(combine):
     )
 
 
+def test_inputs_that_the_terms_leave_out_have_no_gradient():
+    q, k, v = (normal(1, 2, 13, 4).requires_grad_() for _ in range(3))
+    ops.self_self_attention(q, k, v, terms=("qq",)).square().sum().backward()
+    assert q.grad.abs().max() > 1e-3 and v.grad.abs().max() > 1e-3 and (k.grad is None or not k.grad.any())
+
+
 def test_decomposed_attention():
     tensors = [normal(1, 2, 12, 4) for _ in range(3)] + [normal(3, 3, 4), normal(4, 4, 4)]
     compare(ops.decomposed_attention, lambda *tensors: reference.decomposed_attention(*tensors, 0.5), tensors)

@@ -1,6 +1,7 @@
 """Region sources, maps and the mask cache."""
 
 import builtins
+import copy
 import json
 import os
 import zlib
@@ -18,6 +19,7 @@ from ovseg.regions.slic import connect
 from ovseg.registry import REGIONS
 from ovseg.weights import UnknownWeights, file_sha256, get_card
 from tests.small_guides import use_small_guides
+from tests.weight_edits import EDITS
 
 RNG = np.random.default_rng(0)
 
@@ -90,7 +92,7 @@ def test_cache_finds_the_same_pixels_again_and_keeps_settings_apart(tmp_path):
     again = CachedRegions(dict(type="SlicRegions", segments=8), tmp_path)
     for a, b in zip(first, again.masks(image.copy()), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert again._source is None  # nothing was built: the file was enough
+    assert not again._built  # nothing was built: the file was enough
     assert CachedRegions(dict(type="SlicRegions", segments=9), tmp_path).path_of(image) != files[0]
     assert again.path_of(photo()) != files[0]
     files[0].write_bytes(b"damaged")
@@ -152,7 +154,30 @@ def test_a_source_that_is_built_late_is_built_where_the_model_is(tmp_path, monke
     use_small_guides(monkeypatch)
     cached = CachedRegions(dict(type="SamMasks", weights="sam/vit_b"), tmp_path).to("meta")
     assert {p.device.type for p in cached.source.parameters()} == {"meta"}
-    assert cached.state_dict().keys() == cached.source.state_dict(prefix="_source.").keys()
+    assert not cached.state_dict(), "a checkpoint does not depend on whether a mask was missing"
+    assert {p.device.type for p in cached.to(torch.float64).source.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_masks_of_changed_weights_are_kept_apart(tmp_path, monkeypatch, edit):
+    use_small_guides(monkeypatch)
+    image = photo()
+    settings = dict(type="SamMasks", weights="sam/vit_b", points_per_side=2, iou_threshold=-1e9, stability_threshold=0)
+    cached = CachedRegions(settings, tmp_path)
+    untouched = cached.path_of(image)
+    cached.masks(image)
+    if edit == "changed_copy":
+        cached = copy.deepcopy(cached)
+        edited = EDITS["data_add"](cached.source)
+    else:
+        edited = EDITS[edit](cached.source)
+    path = cached.path_of(image)
+    assert path != untouched and not path.exists() and "content" in cached.describe()
+    expected = edited.masks(image)
+    for _ in range(2):
+        np.testing.assert_array_equal(cached.masks(image), expected)
+    assert path.exists()
+    assert CachedRegions(settings, tmp_path).path_of(image) == untouched
 
 
 def test_masks_survive_the_disk(tmp_path):

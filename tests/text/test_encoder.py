@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ovseg.content import content_sha256
 from ovseg.text import TextEncoder, Vocabulary, get_templates
-from ovseg.text.encoder import text_fingerprint
+from ovseg.text.encoder import text_weights
 from tests.small_models import small_clip
 from tests.standins import PARITY, standin
 from tests.text.test_causal import custom_text_clip
+from tests.weight_edits import EDITS
 
 TOKENIZER = open_clip.get_tokenizer("ViT-B-16")
 WORDS = Vocabulary.from_list(["sky; wall", "cat", "sofa; couch"])
@@ -118,25 +121,75 @@ def test_key_holds_everything_that_changes_the_embedding(tmp_path):
     assert encoded(small_clip(quick_gelu=True)), "same weights, other activation"
     assert encoded(small_clip(), "simple"), "other templates"
     assert encoded(small_clip(), dtype=torch.bfloat16), "other precision"
-    assert encoded(small_clip(), fingerprint="a file")
-    assert not encoded(small_clip(), fingerprint="a file")
-    assert encoded(small_clip(quick_gelu=True), fingerprint="a file"), "same file read as another architecture"
 
 
 def test_fingerprint_sees_every_text_weight_and_no_other():
     model = small_clip()
-    before = text_fingerprint(model)
+    before = content_sha256(text_weights(model))
     with torch.no_grad():
         model.visual.conv1.weight.add_(1)
         model.logit_scale.add_(1)
-    assert text_fingerprint(model) == before
+    assert content_sha256(text_weights(model)) == before
     for name, parameter in model.named_parameters():
         if not name.startswith(("visual.", "logit_")):
             with torch.no_grad():
                 parameter.view(-1)[-1].add_(1e-3)
-            after = text_fingerprint(model)
+            after = content_sha256(text_weights(model))
             assert after != before, name
             before = after
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_changed_weights_never_find_the_embeddings_of_the_old_ones(edit, tmp_path):
+    model = small_clip()
+    encoder = TextEncoder(model, TOKENIZER, "photo", cache_dir=tmp_path)
+    before = encoder.encode(WORDS)
+    edited = EDITS[edit](model)
+    encoder = encoder if edited is model else TextEncoder(edited, TOKENIZER, "photo", cache_dir=tmp_path)
+    expected = TextEncoder(edited, TOKENIZER, "photo", cache=False).encode(WORDS)
+    assert not torch.allclose(before, expected, atol=1e-3)
+    assert torch.equal(encoder.encode(WORDS), expected)
+    # nor are the old ones' overwritten
+    assert torch.equal(TextEncoder(small_clip(), TOKENIZER, "photo", cache_dir=tmp_path).encode(WORDS), before)
+
+
+def test_a_copied_encoder_is_of_the_copied_model(tmp_path):
+    first = TextEncoder(small_clip(), TOKENIZER, "photo", cache_dir=tmp_path)
+    before = first.encode(WORDS)
+    second = copy.deepcopy(first)
+    second.clip.token_embedding.weight.data.mul_(-1)
+    assert not torch.allclose(second.encode(WORDS), before, atol=1e-3) and torch.equal(first.encode(WORDS), before)
+
+
+def test_weights_that_change_while_words_are_encoded_leave_nothing_on_disk(tmp_path):
+    model = small_clip()
+
+    class Meddler:
+        """A tokenizer in whose time another thread writes to the weights."""
+
+        def __call__(self, texts):
+            if any("cat" in text for text in texts):
+                model.token_embedding.weight.data.mul_(-1)
+            return TOKENIZER(texts)
+
+    TextEncoder(model, Meddler(), "photo", cache_dir=tmp_path).encode(WORDS)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_another_activation_after_the_first_words_is_another_key(tmp_path):
+    model = small_clip()
+    encoder = TextEncoder(model, TOKENIZER, "photo", cache_dir=tmp_path)
+    before = encoder.encode(WORDS)
+    for block in model.transformer.resblocks:
+        block.mlp.gelu = torch.nn.ReLU()
+    assert not torch.allclose(encoder.encode(WORDS), before, atol=1e-4)
+
+
+def test_words_of_inference_mode_serve_training(tmp_path):
+    encoder = TextEncoder(small_clip(), TOKENIZER, "photo", cache_dir=tmp_path)
+    with torch.inference_mode():
+        found = [encoder.encode(WORDS), encoder.encode(WORDS), encoder.encode_prompts(["a cat"])]
+    assert not any(text.is_inference() for text in found)
 
 
 def test_broken_cache_does_not_stop(tmp_path):
@@ -189,7 +242,7 @@ def standin_encoder(quick_gelu: bool, tmp_path) -> TextEncoder:
     if not quick_gelu:  # MaskCLIP's golden was made with exact GELU
         for block in loaded.model.transformer.resblocks:
             block.mlp.gelu = torch.nn.GELU()
-    return TextEncoder(loaded.model, loaded.tokenizer, cache_dir=tmp_path, fingerprint=loaded.sha256)
+    return TextEncoder(loaded.model, loaded.tokenizer, cache_dir=tmp_path)
 
 
 def deviation(method: str, encoder: TextEncoder, limit: int | None = None, background_only: bool = False) -> float:
