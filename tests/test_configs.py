@@ -1,10 +1,13 @@
 """Every config file parses, names registered parts, and builds a model whose classes are the data set's."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
+from ovseg.datasets import load_class_names
+from ovseg.engine.class_words import check_config, check_model
 from ovseg.registry import MODELS
 from ovseg.weights import LoadedClip, get_card
 from tests.small_guides import use_small_guides
@@ -51,6 +54,13 @@ def test_evaluation_config_builds(path, small_weights):
     model = MODELS.build(config.model)
     assert len(model.vocabulary) == config.num_classes
     assert repr(model.describe())
+    dataset = config.test_dataloader.dataset
+    names = load_class_names(dataset.classes)
+    meta = SimpleNamespace(metainfo=dict(classes=names, reduce_zero_label=dataset.get("reduce_zero_label", False)))
+    check_config(config, meta)
+    other = check_model(model, meta)
+    assert len(other) < len(names) / 2, "most classes go by their own names"
+    assert names[0] != "background" or model.vocabulary.display_names[0] == "background"
 
 
 def test_all_ten_benchmarks_have_a_config_for_each_first_method():

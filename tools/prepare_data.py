@@ -16,6 +16,7 @@ import argparse
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +99,9 @@ def check(name: str, root: Path, console: Console) -> bool:
     """
     os.environ["OVSEG_DATA"] = str(root)
     init_default_scope("ovseg")
-    dataset = DATASETS.build(Config.fromfile(CONFIGS / f"{name}.py").test_dataloader.dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the data set's notes are printed below
+        dataset = DATASETS.build(Config.fromfile(CONFIGS / f"{name}.py").test_dataloader.dataset)
     report = check_dataset(dataset, BENCHMARKS[name], console)
     labelled = int(report.pixels.sum())
     ignored = 100 * report.ignored / max(1, labelled + report.ignored)
@@ -108,6 +111,8 @@ def check(name: str, root: Path, console: Console) -> bool:
         f"{ignored:.1f} % of the pixels are ignored",
         soft_wrap=True,
     )
+    for note in report.notes:
+        console.print(f"[yellow]{BENCHMARKS[name].title}:[/] {escape(note)}", soft_wrap=True)
     for problem in report.problems:
         console.print(f"[red]{BENCHMARKS[name].title}:[/] {escape(problem)}", soft_wrap=True)
     return not report.problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,8 @@ class CheckReport:
         pixels: int64 ``[C]`` labelled pixels per class.
         ignored: pixels with the ignore index.
         names: class names.
+        ignore_index: the label that is not evaluated.
+        notes: what the data set left out, see :class:`ovseg.datasets.SegmentationDataset`.
     """
 
     images: int
@@ -33,6 +36,8 @@ class CheckReport:
     failures: dict[str, str] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     ignored: int = 0
+    ignore_index: int = 255
+    notes: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -42,12 +47,41 @@ class CheckReport:
             found.append(f"{self.images} images, {' or '.join(str(n) for n in self.expected)} were expected")
         if self.failures:
             found.append(f"{len(self.failures)} samples cannot be used, e.g. {next(iter(self.failures.values()))}")
-        return found
+        odd = two_valued(self.pixels, self.ignored, self.names, self.ignore_index)
+        return found if odd is None else [*found, odd]
 
     @property
     def absent(self) -> list[str]:
         """Classes without a single pixel: worth knowing, not wrong."""
         return [name for name, count in zip(self.names, self.pixels, strict=True) if count == 0]
+
+
+def two_valued(pixels: Sequence[int], ignored: int, names: Sequence[str], ignore_index: int) -> str | None:
+    """What to set where label maps hold 0 and the ignore index only, as masks drawn in black and white do.
+
+    Args:
+        pixels: labelled pixels per class.
+        ignored: pixels with the ignore index.
+        names: class names.
+        ignore_index: the label that is not evaluated.
+
+    >>> two_valued([5, 0], 3, ["wall", "crack"], 255).split("; ")[1]
+    "if 255 means 'crack' in the files, set label_map={255: 1} in the data set"
+    >>> two_valued([5, 2], 3, ["wall", "crack"], 255) is None
+    True
+    """
+    present = [i for i, count in enumerate(pixels) if count]
+    if len(names) < 2 or not ignored or present not in ([], [0]):
+        return None
+    if not present:
+        return (
+            f"no pixel of a class occurs, all are ignored; with reduce_zero_label=True label 0 and {ignore_index} are: "
+            f"leave it out, or map the labels of the files to classes with label_map"
+        )
+    return (
+        f"of {len(names)} classes only {names[0]!r} (0) occurs, all other pixels are {ignore_index}, which is ignored; "
+        f"if {ignore_index} means {names[1]!r} in the files, set label_map={{{ignore_index}: 1}} in the data set"
+    )
 
 
 def check_dataset(
@@ -64,6 +98,7 @@ def check_dataset(
     """
     names = dataset.metainfo["classes"]
     report = CheckReport(len(dataset), benchmark.images if benchmark else (), names)
+    report.ignore_index, report.notes = dataset.metainfo["ignore_index"], tuple(dataset.notes)
     report.pixels = np.zeros(len(names), np.int64)
     load_image, load_mask = LoadImage(), LoadMask()
     for i in track(range(len(dataset)), "checking", console=console, disable=console is None):

@@ -45,7 +45,7 @@ class ResultHook(Hook):
         self.row = make_row(
             runner.cfg,
             loop.metric.summary,
-            model=model.describe() if hasattr(model, "describe") else {},
+            model={**(model.describe() if hasattr(model, "describe") else {}), "class_words": loop.class_words},
             dataset=loop.dataset,
             images=loop.images,
             skipped=len(loop.failures),
@@ -53,6 +53,7 @@ class ResultHook(Hook):
             device=device if device is not None else loop.metric.total.device,
             processes=get_dist_info()[1],
         )
+        self.row.data["notes"] = loop.notes
         self.per_class = loop.metric.summary.per_class(loop.metric.names)
         work_dir = Path(runner.work_dir)
         self.row.write_json(work_dir / self.json_name, self.per_class)

@@ -20,8 +20,10 @@ from mmengine.runner.base_loop import BaseLoop
 from rich.console import Console
 from torch.utils.data import DataLoader
 
+from ovseg.datasets.check import two_valued
 from ovseg.datasets.files import write_json
 from ovseg.datasets.sampler import EvalSampler
+from ovseg.engine.class_words import check_model, is_packaged
 from ovseg.engine.progress import EvalProgress
 from ovseg.engine.state import EvalState
 from ovseg.evaluation.confusion import summarise
@@ -100,7 +102,11 @@ class OVTestLoop(BaseLoop):
         self.failures: list[dict[str, object]] = []
         self.images = 0  # evaluated by all processes, once the loop has run
         self.seconds = 0.0
+        self.class_words: dict[str, str] = {}  # words of the classes that go by another name in the vocabulary
+        self.notes: list[str] = []  # what is odd about the data, for the log and the result
         self._done: set[int] = set()
+        self._pixels = self._earlier = 0  # pixels of label maps in this run; counted ones of the run it continues
+        self._ignored = 0  # of all processes, once the loop has run
 
     @property
     def dataset(self):
@@ -108,7 +114,12 @@ class OVTestLoop(BaseLoop):
         return self.dataloader.dataset
 
     def run(self) -> dict[str, float]:
-        """Evaluate; returns the metrics by name, in percent."""
+        """Evaluate; returns the metrics by name, in percent.
+
+        Raises:
+            SetupError: before the first photo, if the model's words are not those of the data set's classes.
+        """
+        self._check_words()
         self.runner.call_hook("before_test")
         self.runner.call_hook("before_test_epoch")
         self.runner.model.eval()
@@ -134,6 +145,7 @@ class OVTestLoop(BaseLoop):
         self.seconds = earlier + time.monotonic() - started
         self._gather()
         metrics = self.evaluator.evaluate(len(self.dataset))
+        self._note_data()
         self.runner.call_hook("after_test_epoch", metrics=metrics)
         self.runner.call_hook("after_test")
         barrier()  # every process has finished: only now is the state of no more use
@@ -161,11 +173,35 @@ class OVTestLoop(BaseLoop):
                     # one at a time: what is counted and what is marked as done never differ, also after an error
                     self.evaluator.process(data_samples=[sample], data_batch=batch)
                     self._done.add(sample.metainfo["sample_idx"])
+                    self._pixels += sample.gt_sem_seg.data.numel()
             except Exception:
                 paths = ", ".join(str(s.metainfo.get("img_path")) for s in batch["data_samples"])
                 self.runner.logger.error(f"the error below happened on {paths}; --resume goes on after what was done")
                 raise
         self.runner.call_hook("after_test_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+
+    def _check_words(self) -> None:
+        """Compare the model's words with the data set's classes; say which class goes by other words."""
+        self.class_words = check_model(self.runner.model, self.dataset)
+        if self.class_words and self.rank == 0:
+            told = ", ".join(f"{name} <- {words}" for name, words in self.class_words.items())
+            # those of packaged vocabularies are known and meant; one's own list may be a mistake
+            say = self.runner.logger.info if is_packaged(self.runner.model.vocabulary) else self.runner.logger.warning
+            say(f"classes of the data set that stand for other words: {told}")
+
+    def _note_data(self) -> None:
+        """What is odd about the label maps; after the metric was evaluated."""
+        self.notes = list(getattr(self.dataset, "notes", ()))
+        meta, pixels = self.dataset.metainfo, self.metric.total.sum(dim=1).tolist()
+        odd = two_valued(pixels, self._ignored, meta["classes"], meta.get("ignore_index", 255))
+        if odd is not None:
+            self.notes.append(odd)
+            if self.rank == 0:
+                self.runner.logger.warning(odd)
+        absent = [name for name, count in zip(meta["classes"], pixels, strict=True) if not count]
+        if absent and self.rank == 0:
+            shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+            self.runner.logger.info(f"classes that occur in no label map: {shown}")
 
     @cached_property
     def _fingerprint(self) -> dict[str, object]:
@@ -193,6 +229,7 @@ class OVTestLoop(BaseLoop):
                 EvalState.clear(self.state_dir, from_rank=1)
                 self.metric.load_state_dict({"matrix": torch.from_numpy(state.matrix)})
                 self._done = set(state.done)
+                self._earlier = int(state.matrix.sum())
                 self.runner.logger.info(f"resumed: {len(state.done)} of {len(self.dataset)} samples were done")
             else:
                 EvalState.clear(self.state_dir)
@@ -209,10 +246,12 @@ class OVTestLoop(BaseLoop):
 
     def _gather(self) -> None:
         """Failures and counts of all processes, in the data set's order; ``failures.json`` is written or removed."""
-        gathered = all_gather_object((self.failures, len(self._done), self.seconds))
-        self.failures = sorted((f for failures, _, _ in gathered for f in failures), key=lambda f: f["sample_idx"])
-        self.images = sum(done for _, done, _ in gathered)
-        self.seconds = max(seconds for _, _, seconds in gathered)
+        counted = 0 if self.metric.matrix is None else int(self.metric.matrix.sum()) - self._earlier
+        gathered = all_gather_object((self.failures, len(self._done), self.seconds, self._pixels - counted))
+        self.failures = sorted((f for failures, *_ in gathered for f in failures), key=lambda f: f["sample_idx"])
+        self.images = sum(done for _, done, _, _ in gathered)
+        self.seconds = max(seconds for _, _, seconds, _ in gathered)
+        self._ignored = sum(ignored for *_, ignored in gathered)
         path = Path(self.runner.work_dir) / "failures.json"
         if self.rank == 0:
             if self.failures:

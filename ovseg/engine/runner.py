@@ -20,6 +20,8 @@ from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import nn
 
 from ovseg.arguments import side_in_pixels, whole_number
+from ovseg.class_files import ClassListError
+from ovseg.engine.class_words import check_config
 from ovseg.engine.errors import ResumeError, SetupError
 from ovseg.engine.memory import keep_freed_memory
 from ovseg.errors import ComponentError
@@ -83,7 +85,7 @@ def named_setup_errors(cfg: Config) -> Iterator[None]:
         raise
     except (SetupError, TypeError, ValueError, KeyError, AttributeError, AssertionError, ImportError) as error:
         plain = (SetupError, ComponentError, TypeError, ValueError, KeyError, AttributeError, AssertionError)
-        if type(error) not in plain and not isinstance(error, ImportError):
+        if type(error) not in plain and not isinstance(error, ImportError | ClassListError):
             raise
         where = f"config {cfg.filename}" if cfg.filename else "config"
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
@@ -167,7 +169,7 @@ class EvalRunner(Runner):
         with named_setup_errors(cfg):
             set_short_side(cfg)
             init_default_scope(cfg.get("default_scope", "ovseg"))
-            DATASETS.build(cfg.test_dataloader.dataset)
+            check_config(cfg, DATASETS.build(cfg.test_dataloader.dataset))
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
             if torch.cuda.is_available():
                 cfg.test_dataloader.setdefault("pin_memory", True)  # copies to the GPU then overlap with its work

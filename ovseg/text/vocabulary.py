@@ -256,10 +256,11 @@ class Vocabulary:
                         f"{where}: {names.strip()!r} is one class as it is written; for several write one {found.unit} "
                         f"for each: {_split(names, other)}"
                     )
+                own = "a line" if found.unit == "line" else "an entry"
                 warnings.warn(
                     f"{where}: {names.strip()!r} contains {other!r} but not the separator {separator!r}, so it is "
                     f"taken as one name; is the separator right? Synonyms are written "
-                    f"{separator.join(_split(names, other))!r}, classes as {found.unit}s of their own",
+                    f"{separator.join(_split(names, other))!r}, each class as {own} of its own",
                     stacklevel=4,
                 )
             classes.append(tuple(names.split(separator)))

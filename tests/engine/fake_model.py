@@ -12,6 +12,7 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from ovseg.registry import MODELS
+from ovseg.text import Vocabulary
 
 
 @MODELS.register_module()
@@ -23,6 +24,7 @@ class BrightnessModel(BaseModel):
         fail_on: name of a sample at which it raises.
         interrupt_on: name of a sample at which the process gets ``interrupt_with``.
         log: file that gets the name of every sample seen.
+        vocabulary: words that it claims to have.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class BrightnessModel(BaseModel):
     ) -> None:
         super().__init__(BaseDataPreprocessor())
         self.gain = nn.Parameter(torch.ones(()), requires_grad=False)
+        if vocabulary is not None:
+            self.vocabulary = Vocabulary.of(vocabulary)
         self.num_classes, self.fail_on, self.interrupt_on, self.log = num_classes, fail_on, interrupt_on, log
 
     def forward(self, inputs, data_samples, mode="predict"):
