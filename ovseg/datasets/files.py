@@ -117,6 +117,10 @@ def _copy_folder(source: Path, target: Path, temporary: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+"""What label maps are written as: formats that keep numbers as they are."""
+
+
 def cache_folder(part: str) -> Path:
     """``$OVSEG_CACHE/part``, or ``~/.cache/ovseg/part`` where the variable is not set."""
     return Path(os.environ.get("OVSEG_CACHE") or Path.home() / ".cache" / "ovseg") / part
@@ -145,13 +149,32 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """A label map as PNG or TIFF, atomically; uint8 is written with 8 bits, uint16 with 16.
+def write_labels(path: str | Path, labels: np.ndarray, classes: int | None = None) -> None:
+    """A label map as PNG or TIFF, atomically, exactly as :func:`ovseg.datasets.read_mask` gives it back.
+
+    Args:
+        path: the file; its suffix decides the format, one of :data:`LABEL_SUFFIXES`.
+        labels: integers ``[H, W]``.
+        classes: how many classes there are: up to 256 are written with 8 bits, more with 16. ``None``: uint8 is written
+            with 8 bits, uint16 with 16.
 
     Raises:
-        ValueError: for another dtype, which Pillow would truncate or refuse.
+        ValueError: for another suffix (JPEG changes labels, GIF renumbers them), shape or type, or for labels that do
+            not fit; nothing is written then.
     """
-    if labels.dtype not in (np.uint8, np.uint16):
+    path = Path(path)
+    if path.suffix.lower() not in LABEL_SUFFIXES:
+        raise ValueError(
+            f"cannot write labels to {path}: '{path.suffix}' files do not keep them exactly; use "
+            f"{', '.join(LABEL_SUFFIXES)}"
+        )
+    if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "iu":
+        raise ValueError(f"cannot write {labels.dtype} {list(labels.shape)} to {path}: labels are integers [H, W]")
+    if classes is None and labels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"label maps are written as uint8 or uint16, not {labels.dtype}")
+    dtype = labels.dtype if classes is None else np.dtype(np.uint8 if classes <= 256 else np.uint16)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > np.iinfo(dtype).max:
+        raise ValueError(f"cannot write labels {low}..{high} to {path}: {dtype} holds 0..{np.iinfo(dtype).max}")
     with atomic_path(path) as temporary:
-        Image.fromarray(labels).save(temporary)
+        Image.fromarray(labels.astype(dtype, copy=False)).save(temporary)

@@ -1,25 +1,25 @@
-"""Reading photos and label maps, the same pixels on every machine.
+"""Reading photos and label maps, the same pixels on every machine and at every read.
 
 Ordinary 8-bit grey and RGB JPEG and PNG files go through OpenCV, so that their pixels are bit for bit those of the
-official mm pipeline (``cv2.imread(path, cv2.IMREAD_COLOR)``, channels reversed). Everything else goes through Pillow
-with the rules written at :func:`read_image`.
+official mm pipeline (``cv2.imread(path, cv2.IMREAD_COLOR)``, channels reversed). Everything else follows the rules
+written at :func:`read_image` and :func:`read_mask`. A decoder gets only layouts it was tested on
+(``tests/datasets/``); what nothing was tested on is refused.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import threading
+import importlib
+import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ovseg.datasets.errors import ImageReadError, MaskReadError, SampleError
+from ovseg.datasets.formats import bmp, labels, netpbm, photo, png, tiff
+from ovseg.datasets.formats.pillow import DECODER_ERRORS, rgb_on_white, strict_pillow
+from ovseg.datasets.formats.source import FormatError, Source, open_source
 
 MAX_PIXELS = 2**28
 """Default limit of :func:`read_image`: 16,384 x 16,384 pixels, 0.8 GB as RGB. A photo of 20,000 x 20,000 needs a higher
@@ -30,30 +30,41 @@ Image.init()
 IMAGE_FORMATS = tuple(
     kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF") if kind in Image.OPEN
 )
-MASK_FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")
+MASK_FORMATS = ("PNG", "TIFF", "BMP", "PPM")
 _EXIF_ORIENTATION = 0x0112
-# What Pillow's and OpenCV's decoders raise on damaged files, as found by changing and cutting files of every format.
-_DECODER_ERRORS = (
-    *(OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, MemoryError),
-    *(TypeError, KeyError, IndexError, struct.error, cv2.error, Image.DecompressionBombError),
-)
-_PILLOW_LIMIT_LOCK = threading.Lock()
+_WHOLE = 2**29  # bytes of a file that Pillow reads whole before it knows the size of the picture
+_NO_LABELS = {
+    "GIF": "GIF writers renumber the labels",
+    "JPEG": "JPEG is lossy and changes labels at edges",
+    "WEBP": "WebP keeps colours, and mostly changes them",
+    "AVIF": "AVIF is lossy and changes labels at edges",
+    "HEIF": "HEIC is lossy and changes labels at edges",
+    "JPEG2000": "JPEG 2000 may be lossy and changes labels at edges",
+}
+_UNREAD = {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%PDF": "PDF", b"8BPS": "Photoshop's PSD",
+           b"FUJIFILM": "a camera's raw file", b"SIMPLE  ": "FITS"}  # fmt: skip
 
 
-def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a photo as RGB.
 
     - grey: the three channels are equal; palette: its colours; 1-bit: black and white;
-    - 16 bit per channel: ``round(value * 255 / 65535)``, whatever range the values use;
-    - alpha (also a transparent palette entry): composited on white;
+    - 16 bit per channel: ``round(value * 255 / 65535)``, whatever range the values use; PGM and PPM by their own
+      largest value;
+    - alpha (also a transparent palette entry or colour): composited on white; a further channel that is declared not to
+      be alpha (near infrared) is left out, one that is not declared is refused;
     - CMYK and YCCK JPEG: plain complement formula, ink values inverted where the file has an Adobe marker (as Photoshop
       writes them) and as they are where it has none; ICC profiles are not applied, as in the mm pipeline;
     - EXIF orientation: applied, so the array is as a viewer shows it;
-    - GIF, WebP, TIFF and PNG with several frames: the first.
+    - GIF, WebP, TIFF and PNG with several frames: the first, an animated PNG as viewers without animation show it;
+    - HEIC: with the optional package ``pillow-heif``.
+
+    The size is looked up in the header before the file is read. Beside the encoded file and the result, memory for the
+    samples as stored is needed (6000 x 6000 pixels of 16-bit RGB: 0.2 GB), everything else is done in bands.
 
     Args:
-        source: path, or the encoded bytes.
-        max_pixels: largest width x height accepted; looked up in the header before anything is decoded.
+        source: path of a regular file, or the encoded bytes.
+        max_pixels: largest width x height accepted.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, contiguous.
@@ -61,116 +72,206 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> np.n
     Raises:
         ImageReadError: for anything that is not a whole, readable picture within the limit; names it and the reason.
     """
-    name, data = _bytes_of(source, ImageReadError)
-    image = _open(name, data, IMAGE_FORMATS, ImageReadError)
-    with image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageReadError(
-                name,
-                f"{width} x {height} is {width * height:,} pixels, the limit is {max_pixels:,}. "
-                "Make it smaller, or raise `max_pixels` of LoadImage / read_image",
-            )
-        _check_complete(name, data, image.format)
+    with open_source(source, ImageReadError) as file:
+        kind = _kind(file)
+        reader = _PHOTOS.get(kind, _other_photo)
         try:
-            with _no_pillow_limit() if image.format == "TIFF" else nullcontext():
-                pixels = _decode(name, data, image)
-        except SampleError:
+            return np.ascontiguousarray(reader(file, kind, max_pixels))
+        except (FormatError, SampleError):
             raise
-        except _DECODER_ERRORS as error:
-            raise ImageReadError(name, f"damaged or truncated {image.format} file ({_one_line(error)})") from error
-        # OpenCV has turned a 16-bit TIFF already, whatever it is told
-        turned = image.format == "TIFF" and _bits_per_channel(data, image) == 16
-        return np.ascontiguousarray(pixels if turned else _orient(pixels, _orientation(image)))
+        except DECODER_ERRORS as error:
+            raise FormatError(f"damaged or truncated {kind} file ({_one_line(error)})") from error
 
 
-def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a label map: palette, 8-bit or 16-bit grey PNG or TIFF.
+def read_mask(path: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a label map: a grey or palette PNG, a TIFF, PGM or BMP of one channel.
 
-    Palette indices are the labels; 16-bit labels never pass through 8 bits.
+    Labels are the numbers as they are stored: palette indices are not looked up, grey of 1, 2 and 4 bits and PGM with
+    any largest value are not stretched, 16-bit labels never pass through 8 bits, signed ones keep their sign. What
+    programs read differently is refused: a grey palette whose greys are not its indices, TIFF with white as zero, PBM,
+    a file with an orientation or with several pictures. So are colours and formats that change or renumber labels.
+
+    A PNG's checksums and the length of its data are verified: it gives the labels that were written, or an error.
+    (TIFF with deflate: its data, not its header. Uncompressed TIFF, PGM and BMP have no checksums.) Bytes after a
+    PNG's end are ignored.
 
     Args:
-        path: the file.
+        path: a regular file, or the encoded bytes.
         max_pixels: largest label map accepted, width x height.
 
     Returns:
         int32 ``[H, W]``.
 
     Raises:
-        MaskReadError: for a missing file, a colour or lossy picture, or one that is damaged or too large.
+        MaskReadError: for a missing file, a picture that is no label map, or one that is damaged or too large.
     """
-    name, data = _bytes_of(path, MaskReadError)
-    with _open(name, data, (*MASK_FORMATS, "JPEG", "WEBP"), MaskReadError) as image:
-        if image.format not in MASK_FORMATS:
-            raise MaskReadError(name, f"{image.format} is lossy and changes labels at edges; save label maps as PNG")
-        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
-            raise MaskReadError(
-                name,
-                f"its pixels are {image.mode} colours, labels are expected: one 8- or 16-bit channel, or a palette. "
-                "Convert the colours to class indices first (tools/prepare_data.py does it for the official data sets)",
-            )
-        if image.width * image.height > max_pixels:
-            raise MaskReadError(name, f"{image.width} x {image.height} pixels are more than the limit {max_pixels:,}")
+    with open_source(path, MaskReadError) as file:
+        kind = _kind(file)
         try:
-            with _no_pillow_limit():
-                labels = np.asarray(image)
-        except _DECODER_ERRORS as error:
-            raise MaskReadError(name, f"damaged or truncated {image.format} file ({_one_line(error)})") from error
-    return labels.astype(np.int32)
+            return np.ascontiguousarray(_labels(file, kind, max_pixels), np.int32)
+        except (FormatError, SampleError):
+            raise
+        except DECODER_ERRORS as error:
+            raise FormatError(f"damaged or truncated {kind} file ({_one_line(error)})") from error
 
 
-def _bytes_of(source: str | Path | bytes, error_type: type[SampleError]) -> tuple[str, bytes]:
-    if isinstance(source, bytes | bytearray | memoryview):
-        name, data = "<bytes>", bytes(source)
-    else:
-        name = str(source)
-        try:
-            data = Path(source).read_bytes()
-        except FileNotFoundError:
-            raise error_type(name, "no such file") from None
-        except IsADirectoryError:
-            raise error_type(name, "is a directory, not a file") from None
-        except (OSError, ValueError) as error:
-            raise error_type(name, getattr(error, "strerror", None) or str(error)) from error
-    if not data:
-        raise error_type(name, "the file is empty")
-    return name, data
+def read_colour_mask(path: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a label map that is coded in colours, for converters: a PNG of 8-bit RGB or a palette, verified.
+
+    Returns:
+        uint8 ``[H, W, 3]``, the colours as they are stored; transparency is not looked at.
+
+    Raises:
+        MaskReadError: for any other file.
+    """
+    with open_source(path, MaskReadError) as file:
+        if _kind(file) != "PNG":
+            raise FormatError("it is no PNG file, and labels in colours are read as exact colours")
+        header = png.read_header(file)
+        _check_size(header.width, header.height, max_pixels)
+        if header.colour != png.PALETTE and (header.colour, header.depth) != (png.RGB, 8):
+            raise FormatError(f"{header.bits} bits of colour type {header.colour}, 8-bit RGB or a palette is expected")
+        verified = png.read_png(file, header)
+        verified.transparency = None
+        return np.ascontiguousarray(photo.png_photo(verified))
 
 
-@contextmanager
-def _no_pillow_limit() -> Iterator[None]:
-    # Pillow's global limit would refuse what `max_pixels` allows; ours is checked before a pixel is decoded.
-    with _PILLOW_LIMIT_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # oddities of EXIF and TIFF tags that do not touch the pixels
-        saved, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = saved
-
-
-def _open(name: str, data: bytes, formats: tuple[str, ...], error_type: type[SampleError]) -> Image.Image:
-    try:
-        with _no_pillow_limit():
-            return Image.open(io.BytesIO(data), formats=formats)
-    except UnidentifiedImageError:
-        start = " ".join(f"{b:02x}" for b in data[:8])
-        reason = f"not a picture, or its header is damaged (starts with {start}); readable are {', '.join(formats)}"
-        raise error_type(name, reason) from None
-    except _DECODER_ERRORS as error:
-        raise error_type(name, f"damaged header ({_one_line(error)})") from error
-
-
-def _check_complete(name: str, data: bytes, kind: str | None) -> None:
-    """OpenCV fills what a cut file lacks with grey and returns it: find that out from the file's own structure."""
-    if kind in ("JPEG", "MPO") and not _jpeg_has_end(data):
-        raise ImageReadError(name, "truncated JPEG file (no end-of-image marker)")
+def _labels(file: Source, kind: str, max_pixels: int) -> np.ndarray:
+    if kind in _NO_LABELS:
+        raise FormatError(f"{_NO_LABELS[kind]}; save label maps as PNG")
+    if kind not in MASK_FORMATS:
+        raise FormatError(_unknown(file, MASK_FORMATS))
+    read_header = {"PNG": png.read_header, "TIFF": tiff.read_layout, "PPM": netpbm.read_header, "BMP": bmp.read_header}
+    header = read_header[kind](file)
+    if header.width * header.height > max_pixels:
+        raise FormatError(f"{header.width} x {header.height} pixels are more than the limit {max_pixels:,}")
     if kind == "PNG":
-        try:
-            with _no_pillow_limit(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                image.verify()  # walks all chunks and their checksums without decoding
-        except _DECODER_ERRORS as error:
-            raise ImageReadError(name, f"damaged or truncated PNG file ({_one_line(error)})") from error
+        verified = png.read_png(file, header)
+        return labels.png_labels(verified, _png_orientation(verified))
+    return {"TIFF": labels.tiff_labels, "PPM": labels.netpbm_labels, "BMP": labels.bmp_labels}[kind](file, header)
+
+
+def _kind(file: Source) -> str:
+    """Pillow's name of the format, by how the file begins; ``""`` for what is none of ours."""
+    start = file.head()
+    if start[4:8] == b"ftyp":
+        brands = {start[8:12], start[16:20], start[20:24], start[24:28], start[28:32]}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIF" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"} else ""
+    if start[:4] == b"RIFF":
+        return "WEBP" if start[8:12] == b"WEBP" else ""
+    if netpbm.matches(start):
+        return "PPM"
+    signatures = {png.SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP"}
+    signatures |= {b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000", b"\xff\x4f\xff\x51": "JPEG2000"}
+    signatures |= dict.fromkeys(tiff.SIGNATURES, "TIFF")
+    return next((kind for signature, kind in signatures.items() if start.startswith(signature)), "")
+
+
+def _unknown(file: Source, formats: tuple[str, ...]) -> str:
+    start = file.head()
+    named = next((name for signature, name in _UNREAD.items() if start.startswith(signature)), None)
+    if named:
+        return f"it is {named}, which is not read; convert it to PNG or JPEG first"
+    shown = " ".join(f"{b:02x}" for b in start[:8])
+    return f"not a picture, or its header is damaged (starts with {shown}); readable are {', '.join(formats)}"
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise FormatError(
+            f"{width} x {height} is {width * height:,} pixels, the limit is {max_pixels:,}. "
+            "Make it smaller, or raise `max_pixels` of LoadImage / read_image"
+        )
+
+
+def _png_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
+    header = png.read_header(file)
+    _check_size(header.width, header.height, max_pixels)
+    verified = png.read_png(file, header)
+    return _orient(photo.png_photo(verified), _png_orientation(verified))
+
+
+def _tiff_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
+    layout = tiff.read_layout(file)
+    _check_size(layout.width, layout.height, max_pixels)
+    if layout.compression in (*tiff.FAX, *tiff.JPEG):
+        return photo.read_by_libtiff(file, layout)
+    return _orient(photo.tiff_photo(file, layout), layout.orientation)
+
+
+def _netpbm_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
+    header = netpbm.read_header(file)
+    _check_size(header.width, header.height, max_pixels)
+    return photo.netpbm_photo(file, header)
+
+
+def _other_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
+    """JPEG, and what Pillow reads."""
+    if kind == "HEIF":
+        _need_heif()
+    elif kind not in IMAGE_FORMATS:
+        raise FormatError(_unknown(file, IMAGE_FORMATS))
+    if kind in ("WEBP", "AVIF", "HEIF") and file.size > _WHOLE:
+        raise FormatError(
+            f"{file.size:,} bytes are far more than a {kind} photo can need, it is not read; save it anew"
+        )
+    formats = (kind, "MPO") if kind == "JPEG" else (kind,)
+    file.handle.seek(0)
+    try:
+        with strict_pillow():
+            image = Image.open(file.handle, formats=formats)
+    except UnidentifiedImageError:
+        raise FormatError(_unknown(file, IMAGE_FORMATS)) from None
+    except DECODER_ERRORS as error:
+        raise FormatError(f"damaged header ({_one_line(error)})") from error
+    with image:
+        _check_size(*image.size, max_pixels)
+        orientation = _orientation(image)
+        pixels = _jpeg(file, image) if kind == "JPEG" else _by_pillow(file, image)
+        return _orient(pixels, orientation)
+
+
+def _need_heif() -> None:
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        raise FormatError("HEIC photos need the package pillow-heif: pip install pillow-heif") from None
+
+
+def _jpeg(file: Source, image: Image.Image) -> np.ndarray:
+    pixels = image.width * image.height
+    data = file.whole(16 * pixels + 2**26, f"a JPEG of {image.width} x {image.height} pixels")
+    if not _jpeg_has_end(data):
+        # OpenCV fills what a cut file lacks with grey and returns it
+        raise FormatError("truncated JPEG file (no end-of-image marker)")
+    if image.mode in ("L", "RGB"):
+        return photo.decode_cv2(data, cv2.IMREAD_COLOR, image.size)[..., ::-1]
+    with strict_pillow():
+        return rgb_on_white(image, inks_as_they_are=image.mode == "CMYK" and "adobe" not in image.info)
+
+
+def _by_pillow(file: Source, image: Image.Image) -> np.ndarray:
+    if image.format == "JPEG2000":
+        _check_jpeg2000(file)
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise FormatError(f"{image.mode} pixels are not read from {image.format}; convert it to an 8-bit PNG first")
+    with strict_pillow():
+        image.seek(0)
+        return rgb_on_white(image)
+
+
+def _check_jpeg2000(file: Source) -> None:
+    """Pillow cuts samples of more than 8 bits instead of rounding them."""
+    start = file.read(0, min(file.size, 2**16))
+    place = start.find(b"\xff\x4f\xff\x51")
+    if place < 0 or len(start) < place + 43:
+        raise FormatError("damaged header (a JPEG 2000 without the size of its picture)")
+    channels = int.from_bytes(start[place + 40 : place + 42], "big")
+    depths = set(start[place + 42 : place + 42 + 3 * channels : 3])
+    if depths != {7}:
+        raise FormatError("JPEG 2000 with other than 8 bits is not read exactly; convert it to PNG first")
 
 
 def _jpeg_has_end(data: bytes) -> bool:
@@ -190,52 +291,15 @@ def _jpeg_has_end(data: bytes) -> bool:
     return False
 
 
-def _decode(name: str, data: bytes, image: Image.Image) -> np.ndarray:
-    kind, mode = image.format, image.mode
-    transparent = "transparency" in image.info or mode in ("RGBA", "LA", "PA", "RGBa", "La")
-    if kind in ("JPEG", "MPO") and mode in ("L", "RGB"):
-        return _decode_cv2(name, data, cv2.IMREAD_COLOR)
-    if kind in ("PNG", "TIFF") and _bits_per_channel(data, image) == 16:
-        return _from_16_bit(name, data)
-    if kind == "PNG" and mode in ("L", "RGB") and not transparent:
-        return _decode_cv2(name, data, cv2.IMREAD_COLOR)
-    if mode == "F" or mode.startswith("I"):
-        raise ImageReadError(name, f"{mode} pixels (float or 32-bit integer); convert it to 8 or 16 bit first")
-    image.seek(0)
-    if transparent:
-        layer = image.convert("RGBA")
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
-    if mode == "CMYK" and kind == "JPEG" and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for an inverted one
-        image = Image.fromarray(255 - np.asarray(image), "CMYK")
-    return np.asarray(image.convert("RGB"))
-
-
-def _bits_per_channel(data: bytes, image: Image.Image) -> int:
-    if image.format == "PNG":
-        return data[24]  # in the IHDR chunk, which is always the first
-    bits = image.tag_v2.get(258, 1)
-    return max(bits) if isinstance(bits, tuple) else bits
-
-
-def _decode_cv2(name: str, data: bytes, flags: int) -> np.ndarray:
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    if array is None:
-        raise ImageReadError(name, "its pixels cannot be decoded; the file is damaged")
-    return array[..., ::-1] if array.ndim == 3 else array
-
-
-def _from_16_bit(name: str, data: bytes) -> np.ndarray:
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16:
-        raise ImageReadError(name, "16-bit file that cannot be decoded; convert it to 8 bit first")
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    colour = array[..., 2::-1] / 65535
-    if array.shape[2] == 4:
-        alpha = array[..., 3:] / 65535
-        colour = colour * alpha + (1 - alpha)
-    return np.round(colour * 255).astype(np.uint8)
+def _png_orientation(file: png.Png) -> int:
+    exif = Image.Exif()
+    if file.exif is None:
+        return 1
+    try:
+        exif.load(b"Exif\0\0" + file.exif)
+        return exif.get(_EXIF_ORIENTATION, 1)
+    except DECODER_ERRORS:  # a damaged EXIF block does not hide the pixels
+        return 1
 
 
 def _orientation(image: Image.Image) -> int:
@@ -244,7 +308,7 @@ def _orientation(image: Image.Image) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         return 1
 
 
@@ -262,3 +326,6 @@ def _orient(array: np.ndarray, orientation: int) -> np.ndarray:
 def _one_line(error: Exception, limit: int = 120) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+_PHOTOS = {"PNG": _png_photo, "TIFF": _tiff_photo, "PPM": _netpbm_photo}

@@ -107,9 +107,9 @@ class PredictionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
     ) -> None:
         """Write the label maps of a batch."""
-        dtype = np.uint8 if len(runner.test_loop.metric.names) <= 256 else np.uint16
+        classes = len(runner.test_loop.metric.names)
         for sample in outputs:
-            write_labels(self.out_dir / f"{sample_name(sample)}.png", _labels(sample, "pred_sem_seg").astype(dtype))
+            write_labels(self.out_dir / f"{sample_name(sample)}.png", _labels(sample, "pred_sem_seg"), classes)
 
 
 def sample_name(sample: SegDataSample) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovseg.datasets.files import write_json
+from ovseg.datasets.files import write_json, write_labels
 from ovseg.results import coco, polygons, tools
 from ovseg.results.images import encode_png, write_image
 from ovseg.results.instances import Instance, instances_of
@@ -141,9 +141,16 @@ class SegmentationResult:
         write_image(path, self.overlay(alpha))
 
     def save_labels(self, path: str | Path) -> None:
-        """Write the class indices as a PNG: 8 bit up to 256 classes, else 16 bit."""
-        wide = len(self.names) > 256
-        write_image(path, self.labels.astype(np.uint16 if wide else np.uint8))
+        """Write the class indices as PNG or TIFF (by suffix): 8 bit up to 256 classes, else 16 bit.
+
+        Raises:
+            ValueError: for a suffix whose format does not keep them exactly.
+            OSError: naming the path, when it cannot be written.
+        """
+        try:
+            write_labels(path, self.labels, classes=len(self.names))
+        except OSError as error:
+            raise OSError(f"cannot write labels to {path}: {error}. Check the folder's permissions.") from error
 
     # ------------------------------------------------------------------ to other formats
     def to_rle(self) -> dict[str, dict[str, object]]:

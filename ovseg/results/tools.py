@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ovseg.datasets.io import read_mask
 from ovseg.results.images import encode_png
 from ovseg.results.polygons import area, fill, join_holes, outlines
 from ovseg.rle import MaskCodeError, check_polygon, check_size
@@ -144,20 +144,15 @@ def labels_from_labelme(document: Mapping[str, object], names: Sequence[str]) ->
 
 
 def _placed(shape: Mapping[str, object], size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
     (x, y), _ = shape["points"]
     x, y = int(x), int(y)
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), formats=("PNG",)) as picture:
-            width, height = picture.size
-            if x < 0 or y < 0 or y + height > size[0] or x + width > size[1]:
-                raise MaskCodeError(f"a mask of {width} x {height} at ({x}, {y}) lies outside of the photo")
-            box = np.asarray(picture.convert("L")) > 0
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, MaskCodeError):
-            raise
+        box = read_mask(base64.b64decode(shape["mask"], validate=True)) > 0
+    except (ValueError, TypeError) as error:
         raise MaskCodeError(f"the mask of {shape.get('label')!r} is no PNG: {error}") from error
+    height, width = box.shape
+    if x < 0 or y < 0 or y + height > size[0] or x + width > size[1]:
+        raise MaskCodeError(f"a mask of {width} x {height} at ({x}, {y}) lies outside of the photo")
     mask = np.zeros(size, bool)
     mask[y : y + height, x : x + width] = box
     return mask

@@ -14,9 +14,8 @@ from PIL import Image
 
 from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, require
 from ovseg.datasets.dataset import CLASSES_DIR
-from ovseg.datasets.errors import MaskReadError
 from ovseg.datasets.files import atomic_path
-from ovseg.datasets.io import read_image
+from ovseg.datasets.io import read_colour_mask, read_image
 
 IGNORE = 65535
 SHORT_SIDE = 512
@@ -52,29 +51,11 @@ def read_objects(path: Path) -> np.ndarray:
 
     ``index = (red // 10) * 256 + green``, from the data set's own description.
     """
-    check_exact_colours(path)
-    colours = read_image(path).astype(np.int32)
+    colours = read_colour_mask(path).astype(np.int32)
     objects = colours[..., 0] // 10 * 256 + colours[..., 1]
     if objects.max() >= 4096:
         raise ValueError(f"object index {objects.max()}; the data set has about 3,700")
     return class_table()[_resize(objects, cv2.INTER_NEAREST)]
-
-
-def check_exact_colours(path: Path) -> None:
-    """Check that a file holds colours as they were written: an 8-bit RGB PNG.
-
-    Raises:
-        MaskReadError: for another format, whose reader would change the values: JPEG, 16 bits, transparency.
-    """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(26)
-    except OSError as error:
-        raise MaskReadError(path, str(error.strerror or error)) from error
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
-        raise MaskReadError(path, "it is no PNG file, and object numbers are exact colours")
-    if (head[24], head[25]) not in ((8, 2), (8, 3)):  # bit depth; RGB or palette
-        raise MaskReadError(path, f"a PNG of {head[24]} bits and colour type {head[25]}; object numbers are 8-bit RGB")
 
 
 def _photo(path: Path) -> np.ndarray:
