@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import json
 import os
 import shutil
@@ -30,8 +32,8 @@ class Listing:
 
 
 def list_files(folder: str | Path, recursive: bool = True) -> Listing:
-    """The files of a folder. Linked files and folders count as what they lead to; a link back to a folder above it is
-    followed once and recorded.
+    """The files of a folder. Linked files and folders count as what they lead to; a link to a folder that holds it is
+    not followed but recorded.
 
     Args:
         folder: where to look.
@@ -41,7 +43,8 @@ def list_files(folder: str | Path, recursive: bool = True) -> Listing:
         OSError: if the folder itself cannot be read.
     """
     found = Listing()
-    _walk(Path(folder), (), recursive, found)
+    above = tuple((s.st_dev, s.st_ino) for p in Path(folder).resolve().parents if (s := p.stat()))
+    _walk(Path(folder), above, recursive, found)
     found.files.sort()
     found.hidden.sort()
     found.problems = dict(sorted(found.problems.items()))
@@ -69,6 +72,50 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], recursive: bool, fou
                 found.problems[path] = dangling(path) or f"cannot be looked into: {error.strerror or error}"
                 if entry.is_symlink():
                     found.files.append(path)
+
+
+def find_files(pattern: str | Path) -> Listing:
+    """The files that a path, a folder (not its sub-folders) or a glob names; ``**`` goes through linked folders too.
+
+    Args:
+        pattern: what exists under this very name is taken as it is, also with brackets in it; else a glob.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        return list_files(path, recursive=False)
+    if os.path.lexists(path):
+        return _told([path])
+    parts = path.parts
+    if "**" not in parts:
+        return _told([Path(p) for p in glob.glob(str(pattern)) if not os.path.isdir(p)])
+    # glob itself would walk through links that lead back until the system stops it
+    first = parts.index("**")
+    found = Listing()
+    for base in sorted(glob.glob(str(Path(*parts[:first])))) if first else ["."]:
+        if not os.path.isdir(base):
+            continue
+        listing = list_files(base)
+        files = [p for p in listing.files if _fits(p.relative_to(base).parts, parts[first:])]
+        found.files += files if first else [p.relative_to(".") for p in files]
+        found.hidden += listing.hidden
+        found.problems |= listing.problems
+    return found
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _told(paths: list[Path]) -> Listing:
+    problems = {path: why for path in sorted(paths) if (why := dangling(path))}
+    return Listing(sorted(paths), [], problems)
 
 
 def dangling(path: Path) -> str | None:

@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from ovseg.datasets import DatasetNotFound, SegmentationDataset
-from ovseg.datasets.files import link_folder, list_files
+from ovseg.datasets.files import find_files, link_folder, list_files
 from ovseg.registry import DATASETS
 
 PIPELINE = [dict(type="LoadImage"), dict(type="LoadMask"), dict(type="PackInputs")]
@@ -214,6 +214,32 @@ def test_listing_is_sorted_as_rglob_would(tmp_path):
         (tmp_path / name).touch()
     assert list_files(tmp_path).files == sorted(p for p in tmp_path.rglob("*") if p.is_file())
     assert list_files(tmp_path, recursive=False).files == [tmp_path / "a", tmp_path / "b.x"]
+
+
+def test_files_of_a_path_a_folder_or_a_glob(tmp_path, monkeypatch):
+    for name in ("a.jpg", "b[1].jpg", "sub/c.jpg", "sub/deep/d.jpg", "sub/deep/e.png", ".hidden/f.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for i in range(3):  # glob.glob would go round these until the end of time
+        (tmp_path / f"sub/up{i}").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "sub/deep")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+
+    def found(pattern):
+        return [p.relative_to(tmp_path).as_posix() for p in find_files(pattern).files]
+
+    everything = ["a.jpg", "b[1].jpg", "gone.jpg", "linked/d.jpg", "sub/c.jpg", "sub/deep/d.jpg"]
+    assert found(tmp_path / "**/*.jpg") == everything
+    assert found(f"{tmp_path}/**/d*.jpg") == ["linked/d.jpg", "sub/deep/d.jpg"]
+    assert found(f"{tmp_path}/s*/**") == ["sub/c.jpg", "sub/deep/d.jpg", "sub/deep/e.png"]
+    assert found(f"{tmp_path}/**/deep/*.jpg") == ["sub/deep/d.jpg"]
+    assert found(tmp_path / "*.jpg") == ["a.jpg", "b[1].jpg", "gone.jpg"]
+    assert found(tmp_path / "b[1].jpg") == ["b[1].jpg"] and found(tmp_path / "none*") == []
+    assert found(tmp_path / "sub") == ["sub/c.jpg"]
+    for pattern in (tmp_path / "gone.jpg", tmp_path / "*.jpg", tmp_path / "**/*.jpg", tmp_path):
+        assert find_files(pattern).problems[tmp_path / "gone.jpg"] == "a link to nowhere.jpg, which does not exist"
+    monkeypatch.chdir(tmp_path)
+    assert [p.as_posix() for p in find_files("**/*.jpg").files] == everything
 
 
 def test_a_folder_is_linked_where_both_really_lie(tmp_path, monkeypatch):
