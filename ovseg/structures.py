@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from ovseg.backbones.towers import VisionTower
+from torch import Tensor, nn
 
 
 @dataclass
@@ -42,6 +39,49 @@ class FeatureMap:
         return self.patches.transpose(1, 2).unflatten(2, self.grid)
 
 
+class Block(Protocol):
+    """A block in pieces: what an attention may use of it (:class:`ovseg.backbones.towers.TransformerBlock`)."""
+
+    num_heads: int
+    scale: float
+
+    def __call__(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor: ...
+
+    def norm1(self, x: Tensor) -> Tensor: ...
+
+    def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def value(self, y: Tensor) -> Tensor: ...
+
+    def out(self, mixed: Tensor) -> Tensor: ...
+
+    def norm2(self, x: Tensor) -> Tensor: ...
+
+    def ffn(self, x: Tensor) -> Tensor: ...
+
+
+class Tower(Protocol):
+    """An encoder in pieces: what an attention may use of it (:class:`ovseg.backbones.towers.VisionTower`)."""
+
+    blocks: Sequence[Block]
+    num_prefix: int
+    patch_size: int
+    width: int
+    embed_dim: int
+    native_grid: tuple[int, int]
+
+    @property
+    def final_norm(self) -> nn.Module: ...
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]: ...
+
+    def embed(self, images: Tensor, pos_embed: str = "size") -> Tensor: ...
+
+    def post_norm(self, x: Tensor) -> Tensor: ...
+
+    def project(self, x: Tensor) -> Tensor: ...
+
+
 @dataclass
 class AttentionContext:
     """Everything a last-block attention may look at.
@@ -60,7 +100,7 @@ class AttentionContext:
 
     x: Tensor
     grid: tuple[int, int]
-    tower: VisionTower
+    tower: Tower
     inputs: dict[int, Tensor] = field(default_factory=dict)
     guide: FeatureMap | None = None
     regions: Tensor | None = None
@@ -70,9 +110,6 @@ class AttentionContext:
     @property
     def num_prefix(self) -> int:
         return self.tower.num_prefix
-
-
-ProgressCallback = Callable[[int, int], None]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

@@ -8,17 +8,13 @@ last LayerNorm is linear once its mean and deviation are held, and so is the pro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ovseg.attention.base import LastBlockAttention
 from ovseg.registry import ATTENTIONS
-from ovseg.structures import AttentionContext, FeatureMap
-
-if TYPE_CHECKING:
-    from ovseg.backbones.towers import TransformerBlock, VisionTower
+from ovseg.structures import AttentionContext, Block, FeatureMap, Tower
 
 
 @ATTENTIONS.register_module()
@@ -64,7 +60,7 @@ class DecomposedAttention(LastBlockAttention):
         return f"layers={self.layers}"
 
 
-def class_token_parts(block: TransformerBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
+def class_token_parts(block: Block, x: Tensor, grid: tuple[int, int]) -> Tensor:
     """What each token adds to the class token in a block's attention, per head, before the output projection.
 
     Args:
@@ -80,7 +76,7 @@ def class_token_parts(block: TransformerBlock, x: Tensor, grid: tuple[int, int])
     return weights.transpose(-1, -2) * v
 
 
-def linear_post_norm(tower: VisionTower, parts: Tensor, whole: Tensor) -> Tensor:
+def linear_post_norm(tower: Tower, parts: Tensor, whole: Tensor) -> Tensor:
     """The last LayerNorm without its bias, with mean and deviation of ``whole`` ``[B, 1, d]``, on parts of it.
 
     It is linear in the parts: over parts that sum to ``whole`` the results sum to ``post_norm(whole) - bias``.
@@ -114,13 +110,13 @@ class Decomposition:
 
 
 @torch.no_grad()
-def decompose(tower: VisionTower, images: Tensor, pos_embed: str = "size") -> Decomposition:
+def decompose(tower: Tower, images: Tensor, pos_embed: str = "size") -> Decomposition:
     """The full decomposition of images' embeddings into layers, heads and tokens, for analysis.
 
     Args:
         tower: a tower with a class token.
         images: ``[B, 3, H, W]`` normalised.
-        pos_embed: see :meth:`VisionTower.positions`.
+        pos_embed: see :meth:`ovseg.backbones.towers.VisionTower.positions`.
 
     Raises:
         ValueError: for towers without a class token.
@@ -162,12 +158,12 @@ def foreground_mask(heat_map: Tensor) -> Tensor:
     return heat_map > heat_map.mean()
 
 
-def _project_out(block: TransformerBlock, mixed: Tensor) -> Tensor:
+def _project_out(block: Block, mixed: Tensor) -> Tensor:
     """The output projection without its bias, so that it is linear."""
     return block.out(mixed) - block.out(torch.zeros_like(mixed[..., :1, :]))
 
 
-def _need_class_token(tower: VisionTower) -> None:
+def _need_class_token(tower: Tower) -> None:
     if tower.num_prefix < 1 or not isinstance(tower.final_norm, torch.nn.LayerNorm):
         raise ValueError(
             f"{type(tower).__name__} has no class token with a final LayerNorm: its embedding is no sum over patches; "

@@ -10,7 +10,7 @@ from torch import Tensor
 from ovseg.attention.base import LastBlockAttention
 from ovseg.attention.proxy import require_guide, values_on
 from ovseg.ops import correlation_attention, region_pool
-from ovseg.regions.maps import resize_regions
+from ovseg.region_maps import resize_regions
 from ovseg.registry import ATTENTIONS
 from ovseg.structures import AttentionContext, FeatureMap
 

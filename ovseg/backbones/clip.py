@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg.attention.base import LastBlockAttention
 from ovseg.backbones.towers import POS_EMBED_MODES, build_tower
 from ovseg.registry import BACKBONES
 from ovseg.structures import AttentionContext, FeatureMap
@@ -22,7 +22,7 @@ COMPILE_MODES = (None, "default", "reduce-overhead", "max-autotune")
 
 @BACKBONES.register_module()
 class ClipBackbone(nn.Module):
-    """Any ViT-based open_clip model; its last block is run by a registered attention.
+    """Any ViT-based open_clip model up to its last block, which a registered attention runs, and its projection.
 
     Args:
         weights: name in the weights catalogue, e.g. ``'openai/ViT-B-16'`` or ``'nano'``.
@@ -84,43 +84,25 @@ class ClipBackbone(nn.Module):
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.mean.device.type, dtype=dtype)
 
-    def forward(
-        self,
-        images: Tensor,
-        attention: LastBlockAttention,
-        *,
-        guide: FeatureMap | None = None,
-        regions: Tensor | None = None,
-        groups: Tensor | None = None,
-    ) -> FeatureMap:
-        """Tokens after the (replaced) last block, before projection.
+    def forward(self, images: Tensor, record: Sequence[int] = ()) -> AttentionContext:
+        """Windows up to the last block: what an attention starts from (guide, regions and groups are not filled in).
 
         Args:
             images: ``[B, 3, H, W]`` normalised windows.
-            attention: runs the last block.
-            guide, regions, groups: see :class:`ovseg.structures.AttentionContext`.
-
-        Returns:
-            what ``attention`` gives: tokens ``[B, P + N, d]`` in the tower's own space; :meth:`project` follows.
+            record: 0-based indices of the blocks whose input tokens the attention wants
+                (:meth:`ovseg.attention.LastBlockAttention.needs_inputs_of`).
         """
-        grid, count = self.tower.grid_of(*images.shape[-2:]), len(images)
-        record = attention.needs_inputs_of(len(self.tower.blocks))
-        batch = images
+        count, batch = len(images), images
         if self.compile_mode is not None:
             batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
-        x, inputs = self._encode(self, batch, record)
-        x, inputs = x[:count], {i: t[:count] for i, t in inputs.items()}
-        context = AttentionContext(
-            x=x.float(),
-            grid=grid,
+        x, inputs = self._encode(self, batch, tuple(record))
+        return AttentionContext(
+            x=x[:count].float(),
+            grid=self.tower.grid_of(*images.shape[-2:]),
             tower=self.tower,
-            inputs={i: t.float() for i, t in inputs.items()},
-            guide=guide,
-            regions=regions,
+            inputs={i: t[:count].float() for i, t in inputs.items()},
             images=images,
-            groups=groups,
         )
-        return attention(context)
 
     def _run(self, images: Tensor, record: tuple[int, ...]) -> tuple[Tensor, dict[int, Tensor]]:
         """Patch embedding and all blocks but the last; the inputs of the blocks ``record`` beside it."""

@@ -1,6 +1,7 @@
 """Heads: from scores per query to one label per pixel."""
 
 from ovseg.heads.class_maps import ClassMapHead
+from ovseg.heads.evidence import Evidence
 from ovseg.heads.max_query import MaxQueryHead
 
-__all__ = ["ClassMapHead", "MaxQueryHead"]
+__all__ = ["ClassMapHead", "Evidence", "MaxQueryHead"]

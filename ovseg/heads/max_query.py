@@ -51,6 +51,11 @@ class MaxQueryHead:
         self.logit_scale, self.threshold, self.background = float(logit_scale), float(threshold), background
         self.area_threshold, self.softmax = float(area_threshold), softmax
 
+    @property
+    def active_background(self) -> int | None:
+        """The background class, or ``None`` where thresholds are off and it is a class like any other."""
+        return self.background if self.threshold or self.area_threshold else None
+
     def __call__(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
         """Labels ``[H, W]`` int32.
 

@@ -29,11 +29,11 @@ class LabelClosing:
             raise ValueError(f"size is {size}; the structuring element needs an odd side of at least 1 pixel")
         self.size = size
 
-    def __call__(self, labels: Tensor, photo: object = None) -> Tensor:
+    def __call__(self, labels: Tensor, photo: object = None, evidence: object = None) -> Tensor:
         """Labels ``[H, W]`` int32 -> closed labels, same shape and type; up to 65,536 classes.
 
         Args:
-            photo: not looked at; label refiners are called with the photo.
+            photo, evidence: not looked at; label refiners are called with them.
         """
         kernel = np.ones((self.size, self.size), np.uint8)
         closed = cv2.morphologyEx(labels.cpu().numpy().astype(np.uint16), cv2.MORPH_CLOSE, kernel)

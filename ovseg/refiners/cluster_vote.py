@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import median_filter
 from torch import Tensor
 
+from ovseg.heads.evidence import Evidence
 from ovseg.ops import region_vote
+from ovseg.photo import Photo
 from ovseg.registry import REFINERS
-
-if TYPE_CHECKING:
-    from ovseg.photo import Photo
 
 UPSAMPLING = 4
 MEDIAN = 7
@@ -42,7 +39,7 @@ class ClusterVote:
             raise ValueError(f"eps is {eps}, min_samples {min_samples}: give a positive radius and at least 1 sample")
         self.eps, self.min_samples = float(eps), int(min_samples)
 
-    def __call__(self, labels: Tensor, photo: Photo) -> Tensor:
+    def __call__(self, labels: Tensor, photo: Photo, evidence: Evidence) -> Tensor:
         """Labels ``[H, W]`` int32 of the photo -> labels, same shape and type."""
         if photo.affinity is None:
             raise ValueError(
@@ -50,7 +47,7 @@ class ClusterVote:
                 "stitch=dict(type='AffinityStitch') in the model config"
             )
         regions = self.regions(photo.affinity, tuple(labels.shape))
-        return labels if regions is None else region_vote(labels, regions, photo.evidence.num_classes)
+        return labels if regions is None else region_vote(labels, regions, evidence.num_classes)
 
     def regions(self, affinity: Tensor, size: tuple[int, int]) -> Tensor | None:
         """Cluster of every pixel, int64 ``[H, W]``, from affinity rows ``[N, h, w]``; ``None`` if all is noise."""

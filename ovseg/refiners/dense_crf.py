@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
 from ovseg.registry import REFINERS
 
@@ -42,20 +43,18 @@ class DenseCRF:
         self._field = DenseCRF2D
         self.iterations, self.smooth, self.appearance = iterations, tuple(smooth), tuple(appearance)
 
-    def __call__(self, labels: Tensor, photo: Photo) -> Tensor:
+    def __call__(self, labels: Tensor, photo: Photo, evidence: Evidence) -> Tensor:
         """Better labels ``[H, W]`` from labels ``[H, W]`` int32.
 
         Raises:
-            ValueError: if the photo's original or the evidence of its labels is missing.
+            ValueError: if the photo's original is missing.
         """
         image = photo.require_original()
-        if photo.evidence is None:
-            raise ValueError("DenseCRF needs what the labels were made from: run it as a label refiner of a segmentor")
         classes = labels.unique()
         if len(classes) == 1:
             return labels
         height, width = labels.shape
-        probabilities = photo.evidence.of_classes(classes.tolist()).clamp(1e-6, 1.0)
+        probabilities = evidence.of_classes(classes.tolist()).clamp(1e-6, 1.0)
         energy = -probabilities.log().flatten(1).cpu().numpy().astype(np.float32)
         field = self._field(width, height, len(classes))
         field.setUnaryEnergy(np.ascontiguousarray(energy))

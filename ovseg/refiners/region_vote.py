@@ -23,8 +23,8 @@ class RegionVote:
     def __init__(self, skip_smallest: bool = True) -> None:
         self.skip_smallest = skip_smallest
 
-    def __call__(self, labels: Tensor, photo: Photo) -> Tensor:
-        """Better labels ``[H, W]`` from labels ``[H, W]`` int32.
+    def __call__(self, labels: Tensor, photo: Photo, evidence: object = None) -> Tensor:
+        """Better labels ``[H, W]`` from labels ``[H, W]`` int32; ``evidence`` is not looked at.
 
         Raises:
             ValueError: if the photo has no regions.

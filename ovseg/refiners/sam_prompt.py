@@ -13,8 +13,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from ovseg.backbones.sam import SamTile
+from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
-from ovseg.regions.maps import resize_regions
+from ovseg.region_maps import resize_regions
 from ovseg.registry import REFINERS
 
 VOID = -1
@@ -63,30 +64,30 @@ class SamPromptRefiner:
         self.unbatched_mask, self.batch = unbatched_mask, int(batch)
 
     @torch.no_grad()
-    def __call__(self, labels: Tensor, photo: Photo) -> Tensor:
-        """Better labels ``[H, W]`` from labels ``[H, W]`` int32 and the photo's evidence."""
+    def __call__(self, labels: Tensor, photo: Photo, evidence: Evidence) -> Tensor:
+        """Better labels ``[H, W]`` from labels ``[H, W]`` int32 and what they were made from."""
         out = labels.clone()
         for tile in photo.encoding.tiles:
             y0, y1, x0, x1 = tile.box
             part = out[y0:y1, x0:x1]
             best = torch.zeros(part.shape, device=part.device)
-            for index, refined in self.refined_maps(labels, photo, tile):
+            for index, refined in self.refined_maps(labels, evidence, tile):
                 better = refined > best
                 best[better] = refined[better]
                 part[better] = index
         return out
 
-    def refined_maps(self, labels: Tensor, photo: Photo, tile: SamTile) -> Iterator[tuple[int, Tensor]]:
+    def refined_maps(self, labels: Tensor, evidence: Evidence, tile: SamTile) -> Iterator[tuple[int, Tensor]]:
         """Refined probabilities ``[h, w]`` of the classes found in a tile, one by one; nothing if no mask passed."""
         if min(tile.size) < 2:
             return
         y0, y1, x0, x1 = tile.box
         box = (slice(y0, y1), slice(x0, x1))
         half = (tile.size[0] // 2, tile.size[1] // 2)
-        sure = photo.evidence.best_at(half, *box) >= self.coarse_threshold
+        sure = evidence.best_at(half, *box) >= self.coarse_threshold
         small = torch.where(sure, resize_regions(labels[box], half), VOID).cpu().numpy()
         classes = [int(c) for c in np.unique(small) if c != VOID]
-        probabilities = photo.evidence.of_classes(classes, *box)
+        probabilities = evidence.of_classes(classes, *box)
         found = [
             _ClassPrompts.collect(index, p, small == index, tile, self)
             for index, p in zip(classes, probabilities, strict=True)

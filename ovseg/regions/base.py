@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ovseg.content import weights_of
-from ovseg.regions.maps import paint_masks
+from ovseg.region_maps import paint_masks
 from ovseg.registry import REGIONS
 
 
@@ -18,7 +18,7 @@ class RegionSource(nn.Module):
     """A photo to masks, and from masks to one id per pixel. A new source writes :meth:`masks`.
 
     Args:
-        order: painting order where masks overlap, see :func:`ovseg.regions.maps.paint_masks`.
+        order: painting order where masks overlap, see :func:`ovseg.region_maps.paint_masks`.
 
     Class attributes:
         supervision: what the source was trained on; it travels with every result.

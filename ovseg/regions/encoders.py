@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg.regions.maps import resize_regions
+from ovseg.backbones.clip import ClipBackbone
+from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.photo import Photo
+from ovseg.region_maps import resize_regions
 from ovseg.registry import REGION_ENCODERS
 from ovseg.weights import load_state_dict
-
-if TYPE_CHECKING:
-    from ovseg.photo import Photo
-    from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 
 
 class RegionEncoder(nn.Module):
@@ -31,28 +29,29 @@ class RegionEncoder(nn.Module):
         super().__init__()
         self.batch = int(batch)
 
-    def forward(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
+    def forward(self, photo: Photo, masks: np.ndarray, encoder: WindowEncoder) -> Tensor:
         """Unit embeddings ``[M, D]`` of masks, bool ``[M, H, W]`` at the photo's original size, none empty."""
         parts = [
-            self.encode(photo, masks[start : start + self.batch], model) for start in range(0, len(masks), self.batch)
+            self.encode(photo, masks[start : start + self.batch], encoder.backbone)
+            for start in range(0, len(masks), self.batch)
         ]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
-    def encode(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
+    def encode(self, photo: Photo, masks: np.ndarray, backbone: ClipBackbone) -> Tensor:
         """Embeddings ``[m, D]`` of a batch of masks; here of the pictures that :meth:`views` makes."""
         image = photo.require_original().permute(1, 2, 0).cpu().numpy()
-        size = input_size(model)
-        views = [torch.from_numpy(self.view(image, mask, size, model)).permute(2, 0, 1) for mask in masks]
-        return model.backbone.clip.encode_image(torch.stack([model.backbone.normalise(v) for v in views]))
+        size = input_size(backbone)
+        views = [torch.from_numpy(self.view(image, mask, size, backbone)).permute(2, 0, 1) for mask in masks]
+        return backbone.clip.encode_image(torch.stack([backbone.normalise(v) for v in views]))
 
-    def view(self, image: np.ndarray, mask: np.ndarray, size: int, model: OpenVocabSegmentor) -> np.ndarray:
+    def view(self, image: np.ndarray, mask: np.ndarray, size: int, backbone: ClipBackbone) -> np.ndarray:
         """The picture that shows one region: uint8 ``[size, size, 3]`` from uint8 ``[H, W, 3]`` and bool ``[H, W]``."""
         raise NotImplementedError
 
 
-def input_size(model: OpenVocabSegmentor) -> int:
+def input_size(backbone: ClipBackbone) -> int:
     """Side of CLIP's training images in pixels."""
-    return model.backbone.tower.native_grid[0] * model.backbone.patch_size
+    return backbone.tower.native_grid[0] * backbone.patch_size
 
 
 def shrink(image: np.ndarray, size: int) -> np.ndarray:
@@ -89,7 +88,7 @@ class RegionCrop(RegionEncoder):
         super().__init__(batch)
         self.margin = float(margin)
 
-    def view(self, image: np.ndarray, mask: np.ndarray, size: int, model: OpenVocabSegmentor) -> np.ndarray:
+    def view(self, image: np.ndarray, mask: np.ndarray, size: int, backbone: ClipBackbone) -> np.ndarray:
         return shrink(image[box_of(mask, self.margin)], size)
 
 
@@ -101,9 +100,9 @@ class MaskedCrop(RegionCrop):
         margin, batch: see :class:`RegionCrop`.
     """
 
-    def view(self, image: np.ndarray, mask: np.ndarray, size: int, model: OpenVocabSegmentor) -> np.ndarray:
+    def view(self, image: np.ndarray, mask: np.ndarray, size: int, backbone: ClipBackbone) -> np.ndarray:
         box = box_of(mask, self.margin)
-        mean = model.backbone.mean.flatten().cpu().numpy().round().astype(np.uint8)
+        mean = backbone.mean.flatten().cpu().numpy().round().astype(np.uint8)
         return shrink(np.where(mask[box][..., None], image[box], mean), size)
 
 
@@ -120,7 +119,7 @@ class BlurReverse(RegionEncoder):
         super().__init__(batch)
         self.sigma = float(sigma)
 
-    def view(self, image: np.ndarray, mask: np.ndarray, size: int, model: OpenVocabSegmentor) -> np.ndarray:
+    def view(self, image: np.ndarray, mask: np.ndarray, size: int, backbone: ClipBackbone) -> np.ndarray:
         return shrink(np.where(mask[..., None], image, cv2.GaussianBlur(image, (0, 0), self.sigma)), size)
 
 
@@ -137,7 +136,7 @@ class RedCircle(RegionEncoder):
         super().__init__(batch)
         self.thickness = float(thickness)
 
-    def view(self, image: np.ndarray, mask: np.ndarray, size: int, model: OpenVocabSegmentor) -> np.ndarray:
+    def view(self, image: np.ndarray, mask: np.ndarray, size: int, backbone: ClipBackbone) -> np.ndarray:
         rows, columns = box_of(mask)
         centre = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
         axes = ((columns.stop - columns.start) * 2**0.5, (rows.stop - rows.start) * 2**0.5)  # ellipse around the box
@@ -149,19 +148,19 @@ class RedCircle(RegionEncoder):
 class MaskPooling(RegionEncoder):
     """Mean of the dense features inside the mask, from the segmentor's own attention in its own windows."""
 
-    def forward(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
-        layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
-        windows = model.windows.cut(photo.image, layout, model.backbone.mean, model.backbone.std)
+    def forward(self, photo: Photo, masks: np.ndarray, encoder: WindowEncoder) -> Tensor:
+        layout = encoder.layout(photo)
+        windows = encoder.cut(photo, layout).windows
         places = [(y, x) for y in layout.starts[0] for x in layout.starts[1]]
         (h, w), (ph, pw), (top, left) = layout.window, layout.padded, layout.offset
         inside = resize_regions(torch.from_numpy(masks), layout.image_size)
         for lost in (~inside.flatten(1).any(1)).nonzero().flatten().tolist():  # small masks between the samples
             whole = torch.from_numpy(masks[lost]).float()[None]
             inside[lost] = F.adaptive_max_pool2d(whole, layout.image_size)[0] > 0
-        total = windows.new_zeros(len(masks), model.text.shape[1])
-        for start in range(0, len(windows), model.windows.batch):
-            some = slice(start, start + model.windows.batch)
-            features = model.encode(windows[some])
+        total = windows.new_zeros(len(masks), encoder.backbone.tower.embed_dim)
+        for start in range(0, len(windows), encoder.windows.batch):
+            some = slice(start, start + encoder.windows.batch)
+            features = encoder.encode(WindowBatch(windows[some]))
             dense = F.normalize(features.patches.float(), dim=-1)
             for patches, (y, x) in zip(dense, places[some], strict=True):
                 part = F.pad(inside[:, y : y + h, x : x + w], (left, pw - w - left, top, ph - h - top))
@@ -184,13 +183,13 @@ class FovealAttention(RegionEncoder):
         super().__init__(batch)
         self.alpha = float(alpha)
 
-    def encode(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
-        tower, size = model.backbone.tower, input_size(model)
-        _need_cls(self, model)
+    def encode(self, photo: Photo, masks: np.ndarray, backbone: ClipBackbone) -> Tensor:
+        tower, size = backbone.tower, input_size(backbone)
+        _need_cls(self, backbone)
         image = torch.from_numpy(shrink(photo.require_original().permute(1, 2, 0).cpu().numpy(), size))
-        images = model.backbone.normalise(image.permute(2, 0, 1))[None].expand(len(masks), -1, -1, -1)
+        images = backbone.normalise(image.permute(2, 0, 1))[None].expand(len(masks), -1, -1, -1)
         grid = tower.grid_of(size, size)
-        x = tower.embed(images, model.backbone.pos_embed)
+        x = tower.embed(images, backbone.pos_embed)
         bias = x.new_zeros(len(masks), 1, x.shape[1], x.shape[1])
         bias[:, 0, 0, tower.num_prefix :] = self.alpha * mask_on_grid(masks, grid, x.device)
         for block in tower.blocks:
@@ -222,21 +221,21 @@ class AlphaChannel(RegionEncoder):
             raise ValueError(f"{checkpoint} holds no 'visual.conv1_alpha.weight': it is not a checkpoint of Alpha-CLIP")
         self.register_buffer("weight", weight.float())
 
-    def encode(self, photo: Photo, masks: np.ndarray, model: OpenVocabSegmentor) -> Tensor:
-        tower, size = model.backbone.tower, input_size(model)
-        _need_cls(self, model)
+    def encode(self, photo: Photo, masks: np.ndarray, backbone: ClipBackbone) -> Tensor:
+        tower, size = backbone.tower, input_size(backbone)
+        _need_cls(self, backbone)
         image = torch.from_numpy(shrink(photo.require_original().permute(1, 2, 0).cpu().numpy(), size))
-        images = model.backbone.normalise(image.permute(2, 0, 1))[None].expand(len(masks), -1, -1, -1)
+        images = backbone.normalise(image.permute(2, 0, 1))[None].expand(len(masks), -1, -1, -1)
         alpha = F.interpolate(torch.from_numpy(masks).float()[:, None], size=(size, size), mode="area").to(images)
         alpha = (alpha - 0.5) / 0.26  # Alpha-CLIP's normalisation of the mask
         extra = F.conv2d(alpha, self.weight.to(alpha), stride=tower.patch_size).flatten(2).transpose(1, 2)
-        x = tower.embed(images, model.backbone.pos_embed, extra=extra)
+        x = tower.embed(images, backbone.pos_embed, extra=extra)
         grid = tower.grid_of(size, size)
         for block in tower.blocks:
             x = block(x, grid)
         return tower.project(tower.post_norm(x[:, 0]))
 
 
-def _need_cls(encoder: RegionEncoder, model: OpenVocabSegmentor) -> None:
-    if not model.backbone.tower.num_prefix:
+def _need_cls(encoder: RegionEncoder, backbone: ClipBackbone) -> None:
+    if not backbone.tower.num_prefix:
         raise ValueError(f"{type(encoder).__name__} works on the CLS token, which this CLIP does not have")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,16 +33,15 @@ class SamClipSegmentor(OpenVocabSegmentor):
         ValueError: for an unknown ``uncovered``, or if neither ``regions`` nor a region map is given.
     """
 
-    def __init__(self, *args, region_encoder: dict, uncovered: str = "dense", min_area: int = 16, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, region_encoder: dict, uncovered: str = "dense", min_area: int = 16, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if uncovered not in ("dense", "background"):
             raise ValueError(f"uncovered is {uncovered!r}; choose 'dense' or 'background'")
         self.region_encoder = REGION_ENCODERS.build(region_encoder)
         self.uncovered, self.min_area = uncovered, int(min_area)
 
-    def find_regions(self, photo: Photo) -> Tensor | None:
-        """None: masks are asked for later, since they may overlap."""
-        return None
+    def find_regions(self, photo: Photo) -> None:
+        """None: masks may overlap, so that one id per pixel would not do; see :meth:`masks_of`."""
 
     def masks_of(self, photo: Photo) -> np.ndarray:
         """Masks of a photo, bool ``[M, H, W]``; in a given map of region ids the smallest id means "no region".
@@ -61,15 +61,14 @@ class SamClipSegmentor(OpenVocabSegmentor):
 
     def classify_regions(self, photo: Photo, masks: np.ndarray) -> Tensor:
         """Class probabilities ``[M, C]`` of masks: softmax over the queries, maximum over a class's queries."""
-        embeddings = self.region_encoder(photo, masks, self)
+        embeddings = self.region_encoder(photo, masks, self.encoder)
         probability = (embeddings @ self.text.T * self.head.logit_scale).softmax(dim=1)
         merged = probability.new_zeros(len(masks), len(self.vocabulary))
         return merged.scatter_reduce_(1, self.query_to_class[None].expand(len(masks), -1), probability, "amax")
 
     @torch.no_grad()
     def predict(self, photos: Sequence[Photo]) -> list[Tensor]:
-        if self.vocabulary is None:
-            raise ValueError("no vocabulary: give `vocabulary` in the config or call set_vocabulary([...]) first")
+        self.require_vocabulary()
         self.follow_weights()
         return [self._predict(photo) for photo in photos]
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.photo import Photo
+from ovseg.queries import Queries
 from ovseg.registry import STITCHES
 from ovseg.scores import ScoreMap
 from ovseg.stitches.average import ScoreStitch
 from ovseg.structures import FeatureMap
 from ovseg.text import Vocabulary
 from ovseg.windows import SlidingWindows, WindowLayout
-
-if TYPE_CHECKING:
-    from ovseg.photo import Photo
-    from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 
 
 def _need_one_window(layout: WindowLayout, name: str) -> None:
@@ -38,23 +36,21 @@ class AffinityStitch(ScoreStitch):
     def __init__(self, class_token: bool = False) -> None:
         self.class_token = class_token
 
-    def compute(
-        self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None
-    ) -> Tensor:
+    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """``[B, Q + N, h, w]``: the scores, then the rows of the affinity as maps."""
-        tokens = model.tokens(windows, groups, regions)
-        post_norm = model.attention.post_norm
-        scores = model.classify(model.backbone.project(tokens, post_norm))
+        tokens = encoder.tokens(batch)
+        scores = queries.cosines(encoder.project(tokens))
         if self.class_token:
             token = FeatureMap(tokens.tokens[:, :1], (1, 1))
-            scores = scores * model.classify(model.backbone.project(token, post_norm))
+            scores = scores * queries.cosines(encoder.project(token))
         return torch.cat([scores, tokens.affinity.unflatten(2, tokens.grid)], dim=1)
 
-    def merge(self, model: OpenVocabSegmentor, parts: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
+    def merge(
+        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
+    ) -> ScoreMap:
         _need_one_window(layout, "AffinityStitch")
-        queries = len(model.text)
-        photo.affinity = parts[0, queries:]
-        return ScoreMap.from_windows(parts[:, :queries].contiguous(), layout, photo.size)
+        photo.affinity = parts[0, len(queries) :]
+        return ScoreMap.from_windows(parts[:, : len(queries)].contiguous(), layout, photo.size)
 
     def __repr__(self) -> str:
         return f"AffinityStitch(class_token={self.class_token})"
@@ -93,49 +89,48 @@ class LayerwiseStitch(ScoreStitch):
         self.slide = SlidingWindows(crop=slide, stride=min(stride, slide)) if slide else None
         self.distractors = Vocabulary.of(distractors) if distractors else None
 
-    def compute(
-        self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None
-    ) -> Tensor:
+    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """``[B, F, h, w]`` for the F foreground queries."""
-        text, foreground = self.competitors(model)
-        logits, affinity = self._logits(model, windows, text)
+        text, foreground = self.competitors(queries)
+        logits, affinity = self._logits(batch.windows, encoder, text)
+        grid = encoder.backbone.tower.grid_of(*batch.windows.shape[-2:])
         probabilities = logits.softmax(-1)
         if self.slide is not None:
-            grid = model.backbone.tower.grid_of(*windows.shape[-2:])
-            slid = torch.stack([self._slide(model, window, grid, text) for window in windows])
+            slid = torch.stack([self._slide(window, grid, encoder, text) for window in batch.windows])
             probabilities = (probabilities + slid.softmax(-1)) / 2
         probabilities = probabilities[..., :foreground]
         last = probabilities[:, -1]
         keep = last >= self.threshold * last.amax(1, keepdim=True)
         probabilities = torch.cat([probabilities[:, :-1], (last * keep)[:, None]], dim=1)
         scores = self._spread(affinity, probabilities[:, -1]) + probabilities.mean(1)
-        return scores.transpose(1, 2).unflatten(2, model.backbone.tower.grid_of(*windows.shape[-2:]))
+        return scores.transpose(1, 2).unflatten(2, grid)
 
-    def merge(self, model: OpenVocabSegmentor, parts: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
+    def merge(
+        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
+    ) -> ScoreMap:
         _need_one_window(layout, "LayerwiseStitch")
         return ScoreMap.from_grid(parts[0], photo.size)  # straight to the photo's size, without the resized one between
 
-    def competitors(self, model: OpenVocabSegmentor) -> tuple[Tensor, int]:
+    def competitors(self, queries: Queries) -> tuple[Tensor, int]:
         """Text embeddings ``[T, D]`` that compete, foreground queries first, and the number of these."""
-        background = model.head.active_background
-        is_background = model.query_to_class == (-1 if background is None else background)
-        foreground = model.text[~is_background]
-        others = [model.text[is_background]]
+        is_background = queries.query_to_class == (-1 if queries.cut_to is None else queries.cut_to)
+        foreground = queries.text[~is_background]
+        others = [queries.text[is_background]]
         if self.distractors is not None:
-            others.append(model.text_encoder.encode(self.distractors).to(model.text))
+            others.append(queries.embed(self.distractors).to(queries.text))
         mean = F.normalize(foreground.mean(0, keepdim=True), dim=-1)
         return torch.cat([foreground, *others, mean]), len(foreground)
 
-    def _logits(self, model: OpenVocabSegmentor, windows: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def _logits(self, windows: Tensor, encoder: WindowEncoder, text: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled cosines ``[B, S, N, T]`` of all feature sets and the fused map between patches ``[B, N, N]``."""
-        tokens = model.tokens(windows)
-        features = F.normalize(model.backbone.project(tokens).patches, dim=-1).unflatten(0, (len(windows), -1))
+        tokens = encoder.tokens(WindowBatch(windows))
+        features = F.normalize(encoder.backbone.project(tokens).patches, dim=-1).unflatten(0, (len(windows), -1))
         prefix = tokens.num_prefix
         return self.logit_scale * features @ text.T, tokens.affinity[:, prefix:, prefix:]
 
-    def _slide(self, model: OpenVocabSegmentor, image: Tensor, grid: tuple[int, int], text: Tensor) -> Tensor:
+    def _slide(self, image: Tensor, grid: tuple[int, int], encoder: WindowEncoder, text: Tensor) -> Tensor:
         """Logits ``[S, N, T]`` of sliding windows, averaged per patch and spread by their averaged map."""
-        patch = model.backbone.patch_size
+        patch = encoder.patch_size
         layout = self.slide.layout(*image.shape[1:], patch)
         if any(n % patch for n in (*layout.window, *layout.starts[0], *layout.starts[1])):
             raise ValueError(
@@ -152,8 +147,8 @@ class LayerwiseStitch(ScoreStitch):
         ]
         total, visits = 0, image.new_zeros(cells.numel())
         pairs = image.new_zeros(2, cells.numel(), cells.numel())
-        for start in range(0, len(windows), model.windows.batch):
-            logits, affinity = self._logits(model, windows[start : start + model.windows.batch], text)
+        for start in range(0, len(windows), encoder.windows.batch):
+            logits, affinity = self._logits(windows[start : start + encoder.windows.batch], encoder, text)
             for place, part, between in zip(places[start:], logits, affinity, strict=False):
                 if isinstance(total, int):
                     total = part.new_zeros(part.shape[0], cells.numel(), part.shape[2])
@@ -184,12 +179,10 @@ class ContributionStitch(ScoreStitch):
     The parts a photo's embedding is the sum of (CLIP's text-based decomposition) must not be normalised one by one.
     """
 
-    def compute(
-        self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None
-    ) -> Tensor:
+    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """``[B, Q, h, w]``."""
-        features = model.encode(windows, groups, regions)
-        return (model.text @ features.patches.transpose(1, 2)).unflatten(2, features.grid)
+        features = encoder.encode(batch)
+        return (queries.text @ features.patches.transpose(1, 2)).unflatten(2, features.grid)
 
     def __repr__(self) -> str:
         return "ContributionStitch()"

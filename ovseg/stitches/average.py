@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
+from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.photo import Photo
+from ovseg.queries import Queries
 from ovseg.registry import STITCHES
 from ovseg.scores import ScoreMap
 from ovseg.windows import WindowLayout
-
-if TYPE_CHECKING:
-    from ovseg.photo import Photo
-    from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 
 
 @STITCHES.register_module()
@@ -23,13 +20,13 @@ class ScoreStitch:
     (:meth:`merge`).
     """
 
-    def compute(
-        self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None
-    ) -> Tensor:
-        """What a batch of windows ``[B, 3, H, W]`` contributes, ``[B, ..., gh, gw]``; here scores."""
-        return model.score_windows(windows, groups, regions)
+    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
+        """What a batch of B windows contributes, ``[B, ..., gh, gw]``; here scores."""
+        return encoder.score(batch, queries)
 
-    def merge(self, model: OpenVocabSegmentor, parts: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
+    def merge(
+        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
+    ) -> ScoreMap:
         """The score map of a photo from the parts of its windows (order: :meth:`ovseg.windows.SlidingWindows.cut`)."""
         return ScoreMap.from_windows(parts, layout, photo.size)
 

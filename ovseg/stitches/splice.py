@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.photo import Photo
+from ovseg.queries import Queries
 from ovseg.registry import STITCHES
 from ovseg.scores import ScoreMap
 from ovseg.structures import FeatureMap
 from ovseg.windows import WindowLayout
-
-if TYPE_CHECKING:
-    from ovseg.photo import Photo
-    from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 
 
 @STITCHES.register_module()
@@ -42,19 +39,19 @@ class FeatureSplice:
         self.aggregate, self.cos_factor, self.cap = aggregate, float(cos_factor), float(cap)
         self.keep_negative = keep_negative
 
-    def compute(
-        self, model: OpenVocabSegmentor, windows: Tensor, groups: Tensor | None, regions: Tensor | None
-    ) -> Tensor:
+    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """Unprojected features of windows ``[B, d, gh, gw]``."""
-        return model.tokens(windows, groups, regions).as_image()
+        return encoder.tokens(batch).as_image()
 
-    def merge(self, model: OpenVocabSegmentor, parts: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
-        features = splice(parts, layout, model.backbone.patch_size)
+    def merge(
+        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
+    ) -> ScoreMap:
+        features = splice(parts, layout, encoder.patch_size)
         if self.aggregate:
             features = photo.encoding.aggregate(features, self.cos_factor, self.cap, self.keep_negative)
         tokens = FeatureMap(features.flatten(1).T[None], tuple(features.shape[1:]))
-        projected = model.backbone.project(tokens, post_norm=model.attention.post_norm)
-        return ScoreMap.from_grid(model.to_scores(model.classify(projected))[0], photo.size)
+        cosines = queries.cosines(encoder.project(tokens))
+        return ScoreMap.from_grid(queries.scores(cosines)[0], photo.size)
 
     def __repr__(self) -> str:
         return (

@@ -14,6 +14,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from ovseg.encoder import WindowBatch
 from ovseg.engine import set_short_side
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
@@ -160,9 +161,10 @@ class Run:
         """``win0`` alone."""
         photo = self._photo()
         model = self.model
-        layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
-        windows = model.windows.cut(photo.image, layout, model.backbone.mean, model.backbone.std)[:1]
-        return {"win0": self._window(model.stitch.compute(model, windows, None, None)[0], layout)}
+        encoder = model.encoder
+        layout = encoder.layout(photo)
+        batch = WindowBatch(encoder.cut(photo, layout).windows[:1])
+        return {"win0": self._window(model.stitch.compute(batch, encoder, model.queries)[0], layout)}
 
     @torch.no_grad()
     def outputs(self) -> dict[str, np.ndarray]:

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from ovseg.heads.max_query import MaxQueryHead
-from ovseg.photo import Evidence, Photo
+from ovseg.heads import Evidence, MaxQueryHead
+from ovseg.photo import Photo
 from ovseg.refiners import DenseCRF
 from ovseg.scores import ScoreMap
 
@@ -16,8 +16,8 @@ needs_library = pytest.mark.skipif(
 )
 
 
-def square(noise: float) -> tuple[Photo, torch.Tensor, torch.Tensor]:
-    """A red square on blue, and noisy scores of classes 1 and 4 of six: the photo, its labels, the truth."""
+def square(noise: float) -> tuple[Photo, Evidence, torch.Tensor]:
+    """A red square on blue, and noisy scores of classes 1 and 4 of six: the photo, its labels' evidence, the truth."""
     truth = torch.zeros(40, 52, dtype=torch.int32)
     truth[10:30, 12:40] = 1
     image = torch.where(
@@ -30,14 +30,14 @@ def square(noise: float) -> tuple[Photo, torch.Tensor, torch.Tensor]:
     head, owner = MaxQueryHead(logit_scale=2.0), torch.arange(6)
     score_map = ScoreMap.from_grid(scores, (40, 52))
     photo = Photo(image.float(), (40, 52), image.to(torch.uint8))
-    photo.evidence = Evidence(score_map, head, owner, 6)
-    return photo, head(score_map, owner, 6), torch.where(truth.bool(), 4, 1)
+    return photo, Evidence(score_map, head, owner, 6), torch.where(truth.bool(), 4, 1)
 
 
 @needs_library
 def test_noise_is_removed_and_edges_follow_the_photo():
-    photo, labels, truth = square(noise=0.8)
-    refined = DenseCRF()(labels, photo)
+    photo, evidence, truth = square(noise=0.8)
+    labels = evidence.labels()
+    refined = DenseCRF()(labels, photo, evidence)
     assert refined.shape == labels.shape and refined.dtype == labels.dtype
     assert set(refined.unique().tolist()) <= {1, 4}
     assert (labels == truth).float().mean() < 0.9 < 0.99 < (refined == truth).float().mean()
@@ -45,17 +45,9 @@ def test_noise_is_removed_and_edges_follow_the_photo():
 
 @needs_library
 def test_a_single_class_stays():
-    photo, labels, _ = square(noise=0.0)
-    alone = torch.full_like(labels, 4)
-    assert torch.equal(DenseCRF()(alone, photo), alone)
-
-
-@needs_library
-def test_labels_without_evidence_are_refused():
-    photo, labels, _ = square(noise=0.0)
-    photo.evidence = None
-    with pytest.raises(ValueError, match="label refiner"):
-        DenseCRF()(labels, photo)
+    photo, evidence, _ = square(noise=0.0)
+    alone = torch.full(photo.size, 4, dtype=torch.int32)
+    assert torch.equal(DenseCRF()(alone, photo, evidence), alone)
 
 
 def test_the_missing_library_is_named(monkeypatch):

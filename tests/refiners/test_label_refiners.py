@@ -54,7 +54,10 @@ def blocks_affinity(noise=0.0):
 
 
 def photo(affinity):
-    return SimpleNamespace(affinity=affinity, evidence=SimpleNamespace(num_classes=7))
+    return SimpleNamespace(affinity=affinity)
+
+
+EVIDENCE = SimpleNamespace(num_classes=7)
 
 
 def test_every_cluster_takes_its_most_frequent_label():
@@ -62,13 +65,13 @@ def test_every_cluster_takes_its_most_frequent_label():
     labels[:, 30:] = 5
     labels[3:9, 4:9] = 6
     labels[10:20, 40:50] = 1
-    got = ClusterVote(eps=0.7, min_samples=3)(labels, photo(blocks_affinity(0.05)))
+    got = ClusterVote(eps=0.7, min_samples=3)(labels, photo(blocks_affinity(0.05)), EVIDENCE)
     assert (got[:, :29] == 2).all() and (got[:, 31:] == 5).all()
 
 
 def test_noise_alone_leaves_the_labels():
     labels = torch.randint(0, 7, (8, 12), dtype=torch.int32)
-    assert ClusterVote(eps=1e-3, min_samples=25)(labels, photo(blocks_affinity(0.5))) is labels
+    assert ClusterVote(eps=1e-3, min_samples=25)(labels, photo(blocks_affinity(0.5)), EVIDENCE) is labels
 
 
 def test_regions_are_the_smoothed_cluster_maps():
@@ -82,6 +85,6 @@ def test_regions_are_the_smoothed_cluster_maps():
 
 def test_cluster_vote_says_what_is_missing():
     with pytest.raises(ValueError, match="SelfCorrelationAttention"):
-        ClusterVote()(torch.zeros(4, 4, dtype=torch.int32), photo(None))
+        ClusterVote()(torch.zeros(4, 4, dtype=torch.int32), photo(None), EVIDENCE)
     with pytest.raises(ValueError, match="eps"):
         ClusterVote(eps=0)

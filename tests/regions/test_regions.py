@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ovseg.region_maps import paint_masks, resize_regions
 from ovseg.regions import CachedRegions, CallableRegions, LoadRegions, Sam2Masks, SamMasks, SlicRegions
 from ovseg.regions.cache import read_masks, write_masks
-from ovseg.regions.maps import paint_masks, resize_regions
 from ovseg.regions.slic import connect
 from ovseg.registry import REGIONS
 from ovseg.weights import UnknownWeights, file_sha256, get_card

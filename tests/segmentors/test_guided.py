@@ -115,30 +115,30 @@ def test_sam_refinement_follows_the_masks(monkeypatch):
     with torch.no_grad():
         model.label_refiners, refiner = [], model.label_refiners[0]
         labels = model.predict([photo])[0]
-        maps = dict(refiner.refined_maps(labels, photo, tile))
-    probability = photo.evidence.probabilities()
+        evidence = model.evidence(model.score([photo])[0])
+        maps = dict(refiner.refined_maps(labels, evidence, tile))
+    probability = evidence.probabilities()
     for index, refined in maps.items():
         assert (refined <= probability[index] + 1e-6).all()
     best = torch.stack([maps.get(i, torch.zeros(100, 150)) for i in range(len(WORDS))])
     want = torch.where(best.amax(0) > 0, best.argmax(0).int(), labels)
-    assert torch.equal(refiner(labels, photo), want)
+    assert torch.equal(refiner(labels, photo, evidence), want)
     strict = SamPromptRefiner(coarse_threshold=0.1, iou_threshold=1.0, min_area=4)
     monkeypatch.setattr(
         "ovseg.backbones.sam.SamTile.predict",
         lambda *a, **k: (torch.zeros(len(a[1]), 1, 32, 32), torch.zeros(len(a[1]), 1)),
     )
-    assert torch.equal(strict(labels, photo), labels)  # no mask passes: nothing changes
+    assert torch.equal(strict(labels, photo, evidence), labels)  # no mask passes: nothing changes
 
 
 def test_evidence_resizes_before_it_takes_the_maximum():
     model, image = build("trident"), photos()[0]
-    model.label_refiners = []
-    photo = model.prepare(image, (100, 150), image)
-    model.predict([photo])
-    full = photo.evidence.probabilities()[:, 10:91, 5:140]
+    with torch.no_grad():
+        evidence = model.evidence(model.score([model.prepare(image, (100, 150), image)])[0])
+    full = evidence.probabilities()[:, 10:91, 5:140]
     want = F.interpolate(full[None], size=(40, 67), mode="bilinear", align_corners=False)[0].amax(0)
-    torch.testing.assert_close(photo.evidence.best_at((40, 67), slice(10, 91), slice(5, 140)), want)
-    torch.testing.assert_close(photo.evidence.of_classes([2, 0], slice(10, 91), slice(5, 140)), full[[2, 0]])
+    torch.testing.assert_close(evidence.best_at((40, 67), slice(10, 91), slice(5, 140)), want)
+    torch.testing.assert_close(evidence.of_classes([2, 0], slice(10, 91), slice(5, 140)), full[[2, 0]])
 
 
 def test_mask_prompt_is_padded_and_cut():
@@ -195,16 +195,18 @@ ENCODERS = ["RegionCrop", "MaskedCrop", "BlurReverse", "RedCircle", "MaskPooling
 @pytest.mark.parametrize("name", ENCODERS)
 def test_region_encoders_give_unit_embeddings_that_depend_on_the_mask(name):
     model, image = build("sam_clip"), photos()[0]
-    photo = model.prepare(image, (100, 150), image)
+    photo, encoder = model.prepare(image, (100, 150), image), model.encoder
     masks = np.zeros((3, 100, 150), bool)
     masks[0, :50, :60], masks[1, 50:, 100:], masks[2, 20:30, 20:30] = True, True, True
     with torch.no_grad():
-        out = REGION_ENCODERS.build(dict(type=name))(photo, masks, model)
+        out = REGION_ENCODERS.build(dict(type=name))(photo, masks, encoder)
         assert out.shape == (3, 32)
         torch.testing.assert_close(out.norm(dim=-1), torch.ones(3))
         assert (out[0] - out[1]).norm() > 1e-4
         if name != "MaskPooling":
-            torch.testing.assert_close(REGION_ENCODERS.build(dict(type=name, batch=1))(photo, masks, model), out)
+            torch.testing.assert_close(
+                REGION_ENCODERS.build(dict(type=name, batch=1))(photo, masks, model.encoder), out
+            )
 
 
 def test_masks_that_vanish_at_the_windows_size_are_pooled_all_the_same():
@@ -213,7 +215,7 @@ def test_masks_that_vanish_at_the_windows_size_are_pooled_all_the_same():
     masks = np.zeros((2, 500, 750), bool)
     masks[0, 121:124, 361:364], masks[1, 120:125, 360:365] = True, True
     with torch.no_grad():
-        out = REGION_ENCODERS.build(dict(type="MaskPooling"))(photo, masks, model)
+        out = REGION_ENCODERS.build(dict(type="MaskPooling"))(photo, masks, model.encoder)
     torch.testing.assert_close(out[0], out[1])
 
 
@@ -231,20 +233,24 @@ def test_foveal_attention_without_weight_is_clip_itself():
     model, image = build("sam_clip"), photos()[1]
     photo, mask = model.prepare(image, (96, 96), image), np.ones((1, 96, 96), bool)
     with torch.no_grad():
-        foveal = REGION_ENCODERS.build(dict(type="FovealAttention", alpha=0.0))(photo, mask, model)
-        crop = REGION_ENCODERS.build(dict(type="RegionCrop"))(photo, mask, model)
+        foveal = REGION_ENCODERS.build(dict(type="FovealAttention", alpha=0.0))(photo, mask, model.encoder)
+        crop = REGION_ENCODERS.build(dict(type="RegionCrop"))(photo, mask, model.encoder)
     torch.testing.assert_close(foveal, crop, atol=1e-5, rtol=1e-4)
 
 
 def test_alpha_channel_reads_alpha_clips_filter(tmp_path):
     model, image = build("sam_clip"), photos()[1]
-    photo, mask = model.prepare(image, (96, 96), image), np.ones((1, 96, 96), bool)
+    photo, mask, encoder = model.prepare(image, (96, 96), image), np.ones((1, 96, 96), bool), model.encoder
     torch.save({"visual.conv1_alpha.weight": torch.zeros(64, 1, 16, 16)}, tmp_path / "zero.pt")
     torch.save({"visual.conv1_alpha.weight": torch.randn(64, 1, 16, 16)}, tmp_path / "some.pt")
     with torch.no_grad():
-        crop = REGION_ENCODERS.build(dict(type="RegionCrop"))(photo, mask, model)
-        zero = REGION_ENCODERS.build(dict(type="AlphaChannel", checkpoint=tmp_path / "zero.pt"))(photo, mask, model)
-        some = REGION_ENCODERS.build(dict(type="AlphaChannel", checkpoint=tmp_path / "some.pt"))(photo, mask, model)
+        crop = REGION_ENCODERS.build(dict(type="RegionCrop"))(photo, mask, encoder)
+        zero = REGION_ENCODERS.build(dict(type="AlphaChannel", checkpoint=tmp_path / "zero.pt"))(
+            photo, mask, model.encoder
+        )
+        some = REGION_ENCODERS.build(dict(type="AlphaChannel", checkpoint=tmp_path / "some.pt"))(
+            photo, mask, model.encoder
+        )
     torch.testing.assert_close(zero, crop, atol=1e-5, rtol=1e-4)
     assert (some - crop).norm() > 1e-3
     torch.save({"visual.proj": torch.zeros(1)}, tmp_path / "other.pt")

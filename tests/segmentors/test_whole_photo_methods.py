@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.apis import Segmenter
+from ovseg.encoder import WindowBatch
 from ovseg.stitches.affinity import LayerwiseStitch
 
 WORDS = ["cat", "dog; puppy", "grass", "brick wall", "car", "tree"]
@@ -54,9 +55,9 @@ def test_two_photos_at_once_are_as_one_by_one():
 def test_the_class_token_weights_words():
     model = build("cliptrase").model
     windows = torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    plain = model.stitch.compute(model, windows, None, None)[:, : len(model.text)]
+    plain = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)[:, : len(model.text)]
     model.stitch.class_token = True
-    weighted = model.stitch.compute(model, windows, None, None)[:, : len(model.text)]
+    weighted = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)[:, : len(model.text)]
     ratio = (weighted / plain).flatten(2)
     torch.testing.assert_close(ratio, ratio[:, :, :1].expand_as(ratio), atol=1e-4, rtol=1e-3)
     assert ratio[0, :, 0].std() > 0
@@ -68,7 +69,7 @@ def layerwise_by_the_book(model, image, stitch):
     count = len(model.text)
 
     def encode(window):
-        tokens = model.tokens(window[None])
+        tokens = model.encoder.tokens(WindowBatch(window[None]))
         features = F.normalize(model.backbone.project(tokens).patches, dim=-1)
         return stitch.logit_scale * features @ text.T, tokens.affinity[0, 1:, 1:]
 
@@ -107,7 +108,7 @@ def test_layerwise_scores(slide):
     stitch = LayerwiseStitch(threshold=0.4, slide=slide, stride=32)
     image = torch.randn(3, 64, 144, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        got = stitch.compute(model, image[None], None, None)[0]
+        got = stitch.compute(WindowBatch(image[None]), model.encoder, model.queries)[0]
         want = layerwise_by_the_book(model, image, stitch)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-3)
 
@@ -116,7 +117,7 @@ def test_background_words_and_distractors_only_compete():
     model = build("cliper").model
     model.set_vocabulary(["sky; wall", "cat", "dog"])
     model.head.threshold, model.head.background = 0.6, 0  # nano's scenes have no background
-    text, foreground = LayerwiseStitch(distractors=["car"]).competitors(model)
+    text, foreground = LayerwiseStitch(distractors=["car"]).competitors(model.queries)
     assert foreground == 2 and len(text) == 2 + 2 + 1 + 1
     torch.testing.assert_close(text[:2], model.text[2:])
     torch.testing.assert_close(text[-1].norm(), torch.tensor(1.0))
@@ -124,8 +125,9 @@ def test_background_words_and_distractors_only_compete():
 
 def test_sliding_windows_must_lie_on_patches():
     model = build("cliper").model
+    stitch = LayerwiseStitch(slide=64, stride=24)
     with pytest.raises(ValueError, match="patches"):
-        LayerwiseStitch(slide=64, stride=24).compute(model, torch.zeros(1, 3, 64, 144), None, None)
+        stitch.compute(WindowBatch(torch.zeros(1, 3, 64, 144)), model.encoder, model.queries)
 
 
 def test_decomposed_scores_and_the_rest_make_a_cosine():
@@ -136,7 +138,7 @@ def test_decomposed_scores_and_the_rest_make_a_cosine():
     model.attention.layers, model.attention.needs_inputs = 6, tuple(range(-6, 0))
     windows = torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        scores = model.stitch.compute(model, windows, None, None)
+        scores = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)
         parts = decompose(model.backbone.tower, windows, model.backbone.pos_embed)
         rest = parts.total() - parts.attention[:, :, :, 1:].sum((1, 2, 3))
         length = parts.embedding.norm(dim=-1)

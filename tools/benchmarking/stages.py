@@ -216,7 +216,7 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
         (model.windows, "cut_ids", "windows"),
         (model.backbone, "forward", "CLIP"),
         (model.backbone, "project", "CLIP"),
-        (model, "classify", "CLIP"),
+        (type(model.queries), "cosines", "CLIP") if hasattr(model, "queries") else (model, "classify", "CLIP"),  # older
         (model.attention, "forward", "attention"),
         (model.stitch, "merge", "stitch"),
         (model, "refine", "refine"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from ovseg.backbones.sam import SamEncoding
 from ovseg.ops.reference import neighbour_bias, pamr_affinity, pamr_apply
 from ovseg.photo import Photo
-from ovseg.regions.maps import PAD_REGION, resize_regions
+from ovseg.region_maps import PAD_REGION, resize_regions
 from ovseg.segmentors import OpenVocabSegmentor
 from tools.benchmarking.encoders import (
     clip_embed,
@@ -311,9 +311,9 @@ class Trident(Guided):
         maps = F.interpolate(cosines[None], size=size, mode="bilinear", align_corners=False)[0]
         classes = self.classes(maps)
         labels = self.cut(classes).int()
-        photo = Photo(pixels, size, original, encoder=lambda _: encoding, evidence=FullMaps(classes))
+        photo = Photo(pixels, size, original, encoder=lambda _: encoding)
         for refiner in self.model.label_refiners:
-            labels = refiner(labels, photo)
+            labels = refiner(labels, photo, FullMaps(classes))
         return labels
 
     def splice(self, pixels: Tensor) -> Tensor:

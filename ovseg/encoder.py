@@ -1,0 +1,125 @@
+"""From photos to features of their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ovseg.attention.base import LastBlockAttention
+from ovseg.backbones.clip import ClipBackbone
+from ovseg.photo import Photo
+from ovseg.queries import Queries
+from ovseg.region_maps import PAD_REGION, resize_regions
+from ovseg.structures import FeatureMap
+from ovseg.windows import SlidingWindows, WindowLayout
+
+
+@dataclass
+class WindowBatch:
+    """Windows of one shape that are encoded together.
+
+    Attributes:
+        windows: ``[B, 3, H, W]`` normalised.
+        groups: ``[B]`` int64 index of the photo that each window comes from; ``None``: all from one.
+        regions: ``[B, H, W]`` region ids in pixels, where the method uses regions.
+    """
+
+    windows: Tensor
+    groups: Tensor | None = None
+    regions: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class WindowEncoder:
+    """Cuts photos into windows and encodes these: CLIP up to its last block, the method's attention, the projection.
+
+    Attributes:
+        windows: cuts.
+        backbone: CLIP.
+        attention: runs CLIP's last block.
+        guide: windows, CLIP's mean and deviation to features that the attention looks at; ``None``: it needs none.
+        views: encodes each window in several variants (ITACLIP); ``None``: each is seen once.
+    """
+
+    windows: SlidingWindows
+    backbone: ClipBackbone
+    attention: LastBlockAttention
+    guide: Callable[[Tensor, Tensor, Tensor], FeatureMap] | None = None
+    views: Callable[..., Tensor] | None = None
+
+    @property
+    def patch_size(self) -> int:
+        return self.backbone.patch_size
+
+    def layout(self, photo: Photo) -> WindowLayout:
+        """Where the windows of a photo lie."""
+        return self.windows.layout(*photo.image.shape[1:], self.patch_size)
+
+    def cut(self, photo: Photo, layout: WindowLayout) -> WindowBatch:
+        """All windows of a photo."""
+        windows = self.windows.cut(photo.image, layout, self.backbone.mean, self.backbone.std)
+        if photo.regions is None:
+            return WindowBatch(windows)
+        ids = self.windows.cut_ids(resize_regions(photo.regions, layout.image_size), layout, PAD_REGION)
+        return WindowBatch(windows, regions=ids)
+
+    def batches(
+        self, photos: Sequence[Photo], layouts: Sequence[WindowLayout]
+    ) -> Iterator[tuple[list[int], WindowBatch]]:
+        """Batches of at most ``windows.batch`` windows of one shape, with the photo that each window came from.
+
+        Windows of equal shape share batches across photos. Attentions of scope ``'image'`` get all windows of one
+        photo, and only those, in a batch.
+        """
+        whole = self.attention.window_scope == "image"
+        pending: dict[tuple, list[tuple[int, Tensor, Tensor | None]]] = {}
+        for i, (photo, layout) in enumerate(zip(photos, layouts, strict=True)):
+            cut = self.cut(photo, layout)
+            if whole:
+                cut.groups = torch.full((len(layout),), i, device=cut.windows.device)
+                yield [i] * len(layout), cut
+                continue
+            queue = pending.setdefault((layout.padded, cut.regions is None), [])
+            queue.extend((i, w, None if cut.regions is None else cut.regions[n]) for n, w in enumerate(cut.windows))
+            while len(queue) >= self.windows.batch:
+                yield _stack(queue[: self.windows.batch])
+                del queue[: self.windows.batch]
+        for queue in pending.values():
+            if queue:
+                yield _stack(queue)
+
+    def tokens(self, batch: WindowBatch) -> FeatureMap:
+        """Tokens after the last block ``[B, P + N, d]``, not projected yet."""
+        backbone = self.backbone
+        guide = self.guide(batch.windows, backbone.mean, backbone.std) if self.guide is not None else None
+        context = backbone(batch.windows, self.attention.needs_inputs_of(len(backbone.tower.blocks)))
+        return self.attention(replace(context, guide=guide, regions=batch.regions, groups=batch.groups))
+
+    def project(self, features: FeatureMap) -> FeatureMap:
+        """The attention's tokens as patch embeddings ``[B, N, D]`` in the text space."""
+        return self.backbone.project(features, post_norm=self.attention.post_norm)
+
+    def encode(self, batch: WindowBatch) -> FeatureMap:
+        """Patch embeddings ``[B, N, D]`` in the text space."""
+        return self.project(self.tokens(batch))
+
+    def score(self, batch: WindowBatch, queries: Queries) -> Tensor:
+        """Scores of windows on their patch grids, ``[B, Q, gh, gw]``."""
+        if self.views is not None:
+            encode = self.encode
+            cosines = self.views(batch.windows, lambda w: encode(replace(batch, windows=w)), queries.cosines)
+            return queries.scores(cosines)
+        features = self.encode(batch)
+        scores = queries.scores(queries.cosines(features))
+        if queries.probability_scale is None or queries.background is None:
+            return scores
+        return self.attention.place_background(scores, features, queries.background_query())
+
+
+def _stack(queue: Iterable[tuple[int, Tensor, Tensor | None]]) -> tuple[list[int], WindowBatch]:
+    owners, windows, regions = zip(*queue, strict=True)
+    groups = torch.tensor(owners, device=windows[0].device)
+    return list(owners), WindowBatch(torch.stack(windows), groups, None if regions[0] is None else torch.stack(regions))

@@ -1,0 +1,51 @@
+"""The words as the pipeline sees them, and the comparison of patches with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovseg.structures import FeatureMap
+from ovseg.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Queries:
+    """One embedding per query, and what the queries stand for.
+
+    Attributes:
+        text: ``[Q, D]`` float32 unit vectors.
+        query_to_class: ``[Q]`` int64 class of every query.
+        num_classes: number of classes.
+        background: the vocabulary's background class; ``None``: there is none.
+        cut_to: class of the pixels that the head's threshold leaves without one; ``None``: no threshold is on.
+        probability_scale: ``None``: patches are scored by cosines. A number: by softmax(number * cosine).
+        embed: further words to unit vectors ``[q, D]``, for methods in which words compete that are no classes.
+    """
+
+    text: Tensor
+    query_to_class: Tensor
+    num_classes: int
+    background: int | None = None
+    cut_to: int | None = None
+    probability_scale: float | None = None
+    embed: Callable[[Vocabulary], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def cosines(self, features: FeatureMap) -> Tensor:
+        """Cosine of every patch embedding with every query, ``[B, Q, gh, gw]`` float32."""
+        tokens = F.normalize(features.patches.float(), dim=-1)
+        return (self.text @ tokens.transpose(1, 2)).unflatten(2, features.grid)
+
+    def scores(self, cosines: Tensor) -> Tensor:
+        """What is stitched, ``[B, Q, gh, gw]``: the cosines, or probabilities with ``probability_scale``."""
+        return cosines if self.probability_scale is None else (cosines * self.probability_scale).softmax(dim=1)
+
+    def background_query(self) -> int:
+        """The first query of the background class; there must be one."""
+        return int((self.query_to_class == self.background).nonzero()[0])
