@@ -1,5 +1,6 @@
 """ovseg's installer; tested versions of the dependencies stand in ``constraints.txt``."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,6 +8,13 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "ovseg" / "__init__.py").read_text()).group(1)
+HOME = os.environ.get("OVSEG_HOME_URL", "").rstrip("/")  # where this copy is published: releases set it
+LINKS = {
+    "Homepage": "",
+    "Documentation": "/tree/main/docs",
+    "Changelog": "/blob/main/CHANGELOG.md",
+    "Issues": "/issues",
+}
 
 setup(
     name="ovseg",
@@ -15,11 +23,15 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
-    packages=[*find_packages(include=["ovseg", "ovseg.*"]), "ovseg.configs"],
-    package_dir={"ovseg.configs": "configs"},  # configs/ stands beside the package and travels inside the wheel
+    project_urls={name: HOME + path for name, path in LINKS.items()} if HOME else {},
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["ovseg", "ovseg.*"]), "ovseg.configs", "ovseg.data"],
+    # configs/ and data/ stand beside the package and travel inside the wheel; of data/ only the embedded benchmark,
+    # which the configs find at the same relative place in both
+    package_dir={"ovseg.configs": "configs", "ovseg.data": "data"},
     package_data={
         "ovseg": [
+            "py.typed",
             "assets/**/*",
             "text/vocabularies/*.txt",
             "text/definitions/*",
@@ -29,6 +41,7 @@ setup(
             "nano/*.txt",
         ],
         "ovseg.configs": ["**/*.py"],
+        "ovseg.data": ["scenes/**/*"],
     },
     entry_points={"console_scripts": ["ovseg=ovseg.cli:main"]},
     install_requires=[
@@ -54,18 +67,39 @@ setup(
         "rich>=13",
         "ftfy>=6.1",
         "regex",
+        "pyyaml>=6",
     ],
     extras_require={
-        "cuda": ["cupy-cuda13x>=14"],
-        "sam": ["segment-anything>=1.0", "transformers>=4.56"],
+        "cuda": ["cupy-cuda13x>=14"],  # ovseg's own CUDA kernels
+        "sam": ["transformers>=5"],  # SAM 2, Mask2Former and EoMT as sources of regions
         "crf": ["pydensecrf2>=1.1"],  # built from source: needs a C++ compiler, takes minutes
-        "demo": ["gradio>=5"],
-        "scale": ["faiss-cpu>=1.9", "onnx>=1.17", "onnxruntime>=1.20"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.5", "ruff>=0.12"],
+        # No bound on gradio would let a resolver that wants a newer pillow fall back to gradio 3, which has no cap.
+        "demo": ["gradio>=6"],
+        "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
+        "bank": ["faiss-cpu>=1.9"],
+        "scale": ["ray[data]>=2.50", "pyarrow>=20", "webdataset>=1.0", "fsspec>=2025.1"],
+        "geo": ["rasterio>=1.4"],
+        "heif": ["pillow-heif>=1.0"],
+        "bench": ["matplotlib>=3.8"],  # the figures of tools/benchmark.py
+        # zensical 0.1 needs a zensical-ui that is not published
+        "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.5", "ruff>=0.12", "packaging"],
+        "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
     },
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
         "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
 )

@@ -11,7 +11,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -187,7 +187,7 @@ def make_row(
         config_hash=config_hash(cfg),
         versions=library_versions(),
         git_commit=git_commit(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
         data=_data_of(dataset),
         model=rest,
         **taken,
