@@ -18,17 +18,11 @@ from torch import Tensor
 
 from ovseg.datasets.io import read_image
 from ovseg.datasets.transforms import resize_short_side
+from ovseg.engine.config import config_root
 from ovseg.registry import MODELS
 from ovseg.results import SegmentationResult
 from ovseg.structures import resolve_device
 from ovseg.text import Vocabulary
-
-
-def config_root() -> Path:
-    """Folder of the packaged configs: beside the package in a checkout, inside it when installed from a wheel."""
-    package = Path(__file__).parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def available_methods() -> list[str]:

@@ -26,7 +26,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
 
@@ -171,7 +173,7 @@ def ops_table(found: Sequence[Comparison], caption: str) -> Table:
     for column in (c for c in rows[0] if c != "case"):
         table.add_column(column, justify="left" if column in ("title", "difference") else "right")
     for row in rows:
-        table.add_row(*(str(value) for key, value in row.items() if key != "case"))
+        table.add_row(*(Text(str(value)) for key, value in row.items() if key != "case"))
     return table
 
 
@@ -183,7 +185,7 @@ def run_bars(args: argparse.Namespace, console: Console) -> int:
     for bar in measure_bars(args.only, plan, args.json):
         bars.append(bar)
         mark = "[green]holds[/]" if bar.holds else "[red]does not hold[/]"
-        console.print(f"{bar.name}: {bar.value:g} (target {bar.target:g}) {mark}  {bar.note}", highlight=False)
+        console.print(f"{bar.name}: {bar.value:g} (target {bar.target:g}) {mark}  {escape(bar.note)}", highlight=False)
     if args.csv:
         write_csv(args.csv, [vars(bar) | machine() for bar in bars])
     return 0 if all(bar.holds for bar in bars) else 1
@@ -194,7 +196,7 @@ def run_curves(args: argparse.Namespace, console: Console) -> int:
     points = curve(args.sides, ALONG_CLASSES, Clock(args.clock), args.repeats, args.series)
     table = Table(*points[0], title=title(args))
     for point in points:
-        table.add_row(*(str(value) for value in point.values()))
+        table.add_row(*(Text(str(value)) for value in point.values()))
     console.print(table)
     if args.csv:
         write_csv(args.csv, [point | machine() for point in points])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import ovseg.ops  # noqa: F401  (registers the kernels)
 from ovseg.ops.cuda.compile import ARCHITECTURES, nvrtc_reasons
@@ -33,7 +34,7 @@ def print_table(title: str, lines: Sequence[dict], left: Sequence[str]) -> None:
     for column in lines[0]:
         table.add_column(column.replace("_", " "), justify="left" if column in left else "right", overflow="fold")
     for line in lines:
-        table.add_row(*map(str, line.values()))
+        table.add_row(*(Text(str(value)) for value in line.values()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

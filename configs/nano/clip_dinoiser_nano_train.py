@@ -3,7 +3,7 @@
 # scenes without labels. Validation mIoU every 50 iterations on scenes of another seed, never on data/scenes.
 _base_ = ["../_base_/runtime/nano_train.py"]
 max_iters = 400
-sprites = "data/sprites/fluent.npz"
+sprites = "{{$OVSEG_DATA:data}}/sprites/fluent.npz"
 crop = 112
 
 model = dict(

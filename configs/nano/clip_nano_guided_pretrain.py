@@ -8,8 +8,8 @@ warmup = 40
 model = dict(
     type="GuidedClipPretrainer",
     _delete_=True,
-    clip="ovseg/assets/nano/clip.json",
-    start="ovseg/assets/nano/clip.safetensors",
+    clip="nano/clip.json",
+    start="nano/clip.safetensors",
     guide=dict(type="DinoBackbone", weights="nano_guide", precision="bf16"),
 )
 train_dataloader = dict(

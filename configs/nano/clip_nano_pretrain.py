@@ -5,10 +5,10 @@
 _base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 30000
 warmup = 150
-sprites = "data/sprites/fluent.npz"
+sprites = "{{$OVSEG_DATA:data}}/sprites/fluent.npz"
 
 # All patches are kept: with half of them words are learned much more slowly at this size.
-model = dict(type="ClipPretrainer", clip="ovseg/assets/nano/clip.json", keep=1.0)
+model = dict(type="ClipPretrainer", clip="nano/clip.json", keep=1.0)
 
 train_dataloader = dict(
     batch_size=72,

@@ -5,7 +5,7 @@ _base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 1500
 warmup = 60
 
-model = dict(type="GuidePretrainer", guide="ovseg/assets/nano/guide.json")
+model = dict(type="GuidePretrainer", guide="nano/guide.json")
 
 train_dataloader = dict(
     batch_size=40,
@@ -16,7 +16,7 @@ train_dataloader = dict(
         scale=(64, 128),
         photos=dict(
             type="ScenePhotos",
-            sprites="data/sprites/fluent.npz",
+            sprites="{{$OVSEG_DATA:data}}/sprites/fluent.npz",
             size=160,
             seed=7,
             style=dict(edge=(50, 170), items=(2, 5), margin=0.0),

@@ -4,11 +4,11 @@
 _base_ = ["../_base_/runtime/nano_pretrain.py"]
 max_iters = 8000
 warmup = 50
-sprites = "data/sprites/fluent.npz"
+sprites = "{{$OVSEG_DATA:data}}/sprites/fluent.npz"
 
 model = dict(
     type="SamPretrainer",
-    sizes="ovseg/assets/nano/sam.json",
+    sizes="nano/sam.json",
     init="nano",
     easy_steps=800,
     single_steps=7000,

@@ -9,8 +9,8 @@ import importlib.util
 import platform
 from collections.abc import Iterable, Mapping
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ovseg import __version__
 from ovseg.cli._output import console, print_pairs
@@ -67,7 +67,7 @@ def _print_operators(rows: Iterable[Mapping[str, str]]) -> None:
     for column in ("operator", "backend", "reasons"):
         table.add_column("why not a faster one" if column == "reasons" else column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(row[column]) for column in ("operator", "backend", "reasons")))
+        table.add_row(*(Text(row[column]) for column in ("operator", "backend", "reasons")))
     console().print(table)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from ovseg.cli._output import console, print_pairs
+from ovseg.cli._status import PART
 
 if TYPE_CHECKING:
     from ovseg.weights import WeightCard
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """The command's arguments."""
     weights = commands.add_parser("weights", help="list, fetch and check weights")
+    weights.set_defaults(status_of_errors=PART)
     verbs = weights.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="the catalogue")
     listing.add_argument("--kind", choices=("clip", "dino", "sam", "heads"), help="only models of one kind")
@@ -50,7 +53,7 @@ def run_list(args: argparse.Namespace) -> int:
         if (args.kind and card.kind != args.kind) or (args.here and not here):
             continue
         colour = colours[card.commercial]
-        row = (card.name, card.family, card.licence, f"[{colour}]{card.commercial}[/]", str(card.image_size))
+        row = (*map(Text, (card.name, card.family, card.licence)), Text(card.commercial, colour), str(card.image_size))
         table.add_row(*row, "yes" if here else "")
     console().print(table)
     return 0

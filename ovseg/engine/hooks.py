@@ -24,7 +24,7 @@ from ovseg.visualization import draw_comparison
 
 @HOOKS.register_module()
 class ResultHook(Hook):
-    """Write ``result.json`` and a row of ``results.csv`` when an evaluation ends.
+    """Write ``result.json`` and a row of ``results.csv`` when an evaluation ends; nothing where it only repeats one.
 
     Args:
         json_name: in the run's work directory.
@@ -56,6 +56,8 @@ class ResultHook(Hook):
         self.row.data["notes"] = loop.notes
         self.per_class = loop.metric.summary.per_class(loop.metric.names)
         work_dir = Path(runner.work_dir)
+        if loop.is_repeat and (work_dir / self.json_name).is_file():
+            return
         self.row.write_json(work_dir / self.json_name, self.per_class)
         if self.csv is not None:
             written = self.row.append_csv(work_dir / self.csv)
@@ -71,16 +73,21 @@ class VisualizationHook(Hook):
         show_dir: folder; a picture is named after its sample, sub-folders included.
         max_side: each of the three is at most this many pixels on its long side.
         alpha: weight of the class colours.
+        first: only so many pictures; ``None``: all.
     """
 
-    def __init__(self, show_dir: str | Path, max_side: int = 800, alpha: float = 0.6) -> None:
+    def __init__(self, show_dir: str | Path, max_side: int = 800, alpha: float = 0.6, first: int | None = None) -> None:
         self.show_dir, self.max_side, self.alpha = Path(show_dir), max_side, alpha
+        self.left = first
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
     ) -> None:
         """Draw the samples of a batch."""
         names = runner.test_loop.metric.names
+        if self.left is not None:
+            outputs = list(outputs)[: self.left]
+            self.left -= len(outputs)
         for i, sample in enumerate(outputs):
             pred = _labels(sample, "pred_sem_seg")
             truth = _labels(sample, "gt_sem_seg") if "gt_sem_seg" in sample else None

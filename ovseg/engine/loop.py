@@ -63,6 +63,7 @@ class OVTestLoop(BaseLoop):
     A sample that could not be prepared (``inputs=None``, see :class:`ovseg.datasets.SegmentationDataset`) is skipped
     and written to ``failures.json`` in the work directory. An error of the model ends the run. What was done until then
     is saved, as it is every ``save_every`` seconds and when the run is interrupted; ``resume=True`` goes on from there.
+    Of a finished run it evaluates only samples that were skipped; without any, it gives the finished result again.
 
     Args:
         runner: MMEngine's runner.
@@ -98,6 +99,8 @@ class OVTestLoop(BaseLoop):
         self.metric = metrics[0]
         self.resume, self.save_every = resume, save_every
         self.state_dir = Path(runner.work_dir) / "test_state"
+        self.finished_file = Path(runner.work_dir) / "finished.npz"
+        self.is_repeat = False  # resumed a finished run, and nothing was added to it
         self.rank, self.world_size = get_dist_info()
         self.failures: list[dict[str, object]] = []
         self.images = 0  # evaluated by all processes, once the loop has run
@@ -107,6 +110,8 @@ class OVTestLoop(BaseLoop):
         self._done: set[int] = set()
         self._pixels = self._earlier = 0  # pixels of label maps in this run; counted ones of the run it continues
         self._ignored = 0  # of all processes, once the loop has run
+        self._done_by_all: set[int] = set()
+        self._finished_before: set[int] | None = None
 
     @property
     def dataset(self):
@@ -148,8 +153,10 @@ class OVTestLoop(BaseLoop):
         self._note_data()
         self.runner.call_hook("after_test_epoch", metrics=metrics)
         self.runner.call_hook("after_test")
-        barrier()  # every process has finished: only now is the state of no more use
+        barrier()  # every process has finished: only now is its state of no more use
         if self.rank == 0:
+            total = self.metric.total.numpy()
+            EvalState(self._fingerprint, total, self._done_by_all, self.seconds).write(self.finished_file)
             EvalState.clear(self.state_dir)
         return metrics
 
@@ -221,6 +228,9 @@ class OVTestLoop(BaseLoop):
     def _start_state(self) -> float:
         """Load what there is, or clear it away; returns the seconds already spent."""
         state = EvalState.load(self.state_dir, self._fingerprint) if self.resume else None
+        if self.resume and state is None and self.finished_file.is_file():
+            state = EvalState.read(self.finished_file, self._fingerprint)
+            self._finished_before = set(state.done)
         barrier()  # all have read before rank 0 writes
         if self.rank == 0:
             if state is not None:
@@ -233,6 +243,7 @@ class OVTestLoop(BaseLoop):
                 self.runner.logger.info(f"resumed: {len(state.done)} of {len(self.dataset)} samples were done")
             else:
                 EvalState.clear(self.state_dir)
+                self.finished_file.unlink(missing_ok=True)
         barrier()
         if state is None:
             return 0.0
@@ -247,9 +258,11 @@ class OVTestLoop(BaseLoop):
     def _gather(self) -> None:
         """Failures and counts of all processes, in the data set's order; ``failures.json`` is written or removed."""
         counted = 0 if self.metric.matrix is None else int(self.metric.matrix.sum()) - self._earlier
-        gathered = all_gather_object((self.failures, len(self._done), self.seconds, self._pixels - counted))
+        gathered = all_gather_object((self.failures, self._done, self.seconds, self._pixels - counted))
         self.failures = sorted((f for failures, *_ in gathered for f in failures), key=lambda f: f["sample_idx"])
-        self.images = sum(done for _, done, _, _ in gathered)
+        self._done_by_all = set().union(*(done for _, done, _, _ in gathered))
+        self.images = len(self._done_by_all)
+        self.is_repeat = self._done_by_all == self._finished_before
         self.seconds = max(seconds for _, _, seconds, _ in gathered)
         self._ignored = sum(ignored for *_, ignored in gathered)
         path = Path(self.runner.work_dir) / "failures.json"

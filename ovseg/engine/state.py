@@ -31,7 +31,11 @@ class EvalState:
 
     def save(self, folder: Path, rank: int = 0) -> None:
         """Write ``rank{rank}.npz``, atomically."""
-        with atomic_path(_path(folder, rank)) as temporary:
+        self.write(_path(folder, rank))
+
+    def write(self, path: Path) -> None:
+        """Write a file, atomically."""
+        with atomic_path(path) as temporary:
             np.savez_compressed(
                 temporary,
                 matrix=self.matrix,
@@ -51,14 +55,7 @@ class EvalState:
         """
         total: EvalState | None = None
         for path in sorted(folder.glob("rank*.npz"), key=lambda p: int(p.stem.removeprefix("rank"))):
-            state = _read(path)
-            if state.fingerprint != fingerprint:
-                changed = [k for k in fingerprint if state.fingerprint.get(k) != fingerprint[k]]
-                raise ResumeError(
-                    f"cannot resume from {path}: another {', '.join(changed)} "
-                    f"({', '.join(str(state.fingerprint.get(k)) for k in changed)} then, "
-                    f"{', '.join(str(fingerprint[k]) for k in changed)} now). Run without --resume to start anew"
-                )
+            state = cls.read(path, fingerprint)
             if total is None:
                 total = state
             elif total.done.isdisjoint(state.done):
@@ -71,6 +68,23 @@ class EvalState:
             elif not state.done <= total.done:  # a subset was merged before, by a run that broke off right then
                 raise ResumeError(f"cannot resume from {folder}: its files overlap. Run without --resume to start anew")
         return total
+
+    @classmethod
+    def read(cls, path: Path, fingerprint: dict[str, object]) -> EvalState:
+        """One file.
+
+        Raises:
+            ResumeError: if it is damaged or of another evaluation.
+        """
+        state = _read(path)
+        if state.fingerprint != fingerprint:
+            changed = [k for k in fingerprint if state.fingerprint.get(k) != fingerprint[k]]
+            raise ResumeError(
+                f"cannot resume from {path}: another {', '.join(changed)} "
+                f"({', '.join(str(state.fingerprint.get(k)) for k in changed)} then, "
+                f"{', '.join(str(fingerprint[k]) for k in changed)} now). Run without --resume to start anew"
+            )
+        return state
 
     @staticmethod
     def clear(folder: Path, from_rank: int = 0) -> None:

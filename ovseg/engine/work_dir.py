@@ -20,7 +20,7 @@ _PROBE = bytes(64 * 1024)
 
 
 @contextmanager
-def work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
+def hold_work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
     """Make a work directory, check that it takes files, and hold it against other runs.
 
     The lock is the operating system's: it ends with the process that holds it, however that ends, so a file left
@@ -45,6 +45,8 @@ def work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
             os.fsync(probe.fileno())
         lock = FileLock(folder / LOCK, timeout=0, is_singleton=False)
         lock.acquire()
+    except NotImplementedError:  # a file system without locks: runs cannot be told apart there
+        lock = None
     except Timeout as error:
         raise SetupError(
             f"work directory {folder} is in use by another run ({_holder(folder)}): wait until it ends, stop it, or "
@@ -66,7 +68,8 @@ def work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
         yield folder
     finally:
         (folder / f"{LOCK}.json").unlink(missing_ok=True)
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _holder(folder: Path) -> str:

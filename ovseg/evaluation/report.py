@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from ovseg.evaluation.confusion import MIOU_RULE
 from ovseg.evaluation.result import ResultRow
@@ -16,7 +17,7 @@ def summary_table(row: ResultRow) -> Table:
     caption = MIOU_RULE.replace("; ", "\n")
     if not row.complete:
         caption += "\nNot the whole benchmark: not comparable to published numbers."
-    table = Table(title=f"{row.method} on {row.dataset}", caption=caption)
+    table = Table(title=Text(f"{row.method} on {row.dataset}"), caption=Text(caption))
     for name in ("mIoU", "mIoU_present", "aAcc", "mAcc", "images", "skipped", "short side", "img/s", "peak MiB"):
         table.add_column(name, justify="right")
     table.add_row(
@@ -51,7 +52,7 @@ def class_table(records: Sequence[dict[str, object]], everything: bool = False, 
                 table.add_row(f"... {len(order) - 2 * ends} more (--per-class)", "", "", "", "")
             continue
         numbers = (_number(record["iou"]), _number(record["acc"]))
-        table.add_row(str(record["name"]), *numbers, f"{record['pixels']:,}", f"{record['predicted']:,}")
+        table.add_row(Text(str(record["name"])), *numbers, f"{record['pixels']:,}", f"{record['predicted']:,}")
     return table
 
 
@@ -61,7 +62,7 @@ def failure_table(failures: Sequence[dict[str, object]], most: int = 20) -> Tabl
     table.add_column("sample")
     table.add_column("reason")
     for failure in failures[:most]:
-        table.add_row(str(failure["name"]), str(failure["error"]))
+        table.add_row(Text(str(failure["name"])), Text(str(failure["error"])))
     if len(failures) > most:
         table.add_row(f"... {len(failures) - most} more", "see failures.json")
     return table

@@ -10,9 +10,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
+from ovseg.nano import assets
+
 #: Name of the file in the assets: prefix of the weights in the training's checkpoint.
 PARTS = {"clip": "clip.", "sam": "sam.", "guide": "guide.", "dinoiser": ""}
-ASSETS = Path(__file__).parents[1] / "assets" / "nano"
+ASSETS = assets.ASSETS / "nano"
 
 
 def read_checkpoint(path: Path | str, part: str = "clip") -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ovseg.nano.assets import asset
 from ovseg.nano.dataset import RandomScenes
 from ovseg.nano.pretrain import _MEAN, _STD, patchify
 from ovseg.registry import DATASETS, MODELS
@@ -208,7 +208,7 @@ class GuidePretrainer(BaseModel):
         autocast: bool = True,
     ) -> None:
         super().__init__()
-        self.student = build_packaged_vit(json.loads(Path(guide).read_text(encoding="utf-8")))
+        self.student = build_packaged_vit(json.loads(asset(guide).read_text(encoding="utf-8")))
         for block in self.student.blocks:
             block.attn.fused_attn = False  # for a few dozen tokens the fused CPU kernel is slower
         self.guide = copy.deepcopy(self.student).requires_grad_(False)

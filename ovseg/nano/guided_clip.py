@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ovseg.nano.assets import asset
 from ovseg.nano.pretrain import ClipPretrainer, self_attention, value_path
 from ovseg.ops import correlation_attention
 from ovseg.registry import GUIDES, MODELS
@@ -53,7 +54,7 @@ class GuidedClipPretrainer(ClipPretrainer):
 
     def __init__(self, start: str, guide: dict, beta: float = 1.2, gamma: float = 3.0, **settings: object) -> None:
         super().__init__(**settings, keep=1.0)
-        self.clip.load_state_dict(load_file(start))
+        self.clip.load_state_dict(load_file(asset(start)))
         self._guide = [GUIDES.build(guide)]  # in a list: no part of the checkpoint
         self.beta, self.gamma = beta, gamma
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from ovseg.nano.assets import asset
 from ovseg.nano.dataset import class_names
 from ovseg.nano.textures import BACKGROUNDS, PLAIN
 from ovseg.registry import MODELS
@@ -48,7 +49,7 @@ _STD = open_clip.OPENAI_DATASET_STD
 
 def build_clip(config: str | Path) -> open_clip.CLIP:
     """An untrained CLIP from a model config in open_clip's format (json with ``embed_dim, vision_cfg, text_cfg``)."""
-    return open_clip.CLIP(**json.loads(Path(config).read_text(encoding="utf-8")))
+    return open_clip.CLIP(**json.loads(asset(config).read_text(encoding="utf-8")))
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from mmengine.model import BaseModel
 from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import Tensor
 
+from ovseg.nano.assets import asset
 from ovseg.nano.sam_dataset import MASK_STRIDE
 from ovseg.nano.textures import BACKGROUNDS, texture
 from ovseg.registry import MODELS
@@ -156,7 +156,7 @@ class SamPretrainer(BaseModel):
         autocast: bool = True,
     ) -> None:
         super().__init__()
-        self.sam: Sam = build_sam(json.loads(Path(sizes).read_text(encoding="utf-8")))
+        self.sam: Sam = build_sam(json.loads(asset(sizes).read_text(encoding="utf-8")))
         look_where_prompted(self.sam)
         if init is not None:
             start_from_clip(self.sam.image_encoder, init)

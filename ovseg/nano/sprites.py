@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import functools
 import io
+import os
 import subprocess
 import tarfile
 import tempfile
@@ -21,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 NPM_PACKAGE = "@lobehub/fluent-emoji-3d@1.1.0"
 NOTO_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-DEFAULT_PACK = Path("data/sprites/fluent.npz")
+DEFAULT_PACK = Path(os.environ.get("OVSEG_DATA", "data")) / "sprites" / "fluent.npz"
 #: Edge length in pixels of a packed sprite.
 SIZE = 128
 
@@ -82,10 +83,15 @@ def load(path: Path | str = DEFAULT_PACK) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such pack; the message tells how to fetch it.
     """
     path = Path(path)
+    in_checkout = Path(__file__).resolve().parents[2] / path
+    if not path.exists() and in_checkout.exists():  # a relative path, and started from another folder
+        path = in_checkout
     if path.is_dir():
         return load_folder(path)
     if not path.exists():
-        raise FileNotFoundError(f"no sprites at {path}: run `python -m ovseg.nano.sprites fetch --out {path}` first")
+        raise FileNotFoundError(
+            f"no sprites at {path}: run `python -m ovseg.nano.sprites fetch --out {path}` first, or set OVSEG_DATA"
+        )
     with np.load(path, allow_pickle=False) as pack:
         return dict(zip(pack["names"].tolist(), pack["sprites"], strict=True))
 

@@ -237,7 +237,7 @@ def _bar(name: str, shown: bool | None) -> Any:
     """Yields ``advance(bytes so far, bytes in all)``."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

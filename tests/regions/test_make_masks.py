@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg.cli.masks import share
+from ovseg.errors import SetupError
 from tests.datasets.fixtures import build
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +55,7 @@ def test_photos_of_the_configs_data_set(tool, tmp_path, monkeypatch, capsys):
 
 
 def test_the_tool_says_what_is_wrong(tool, tmp_path):
-    with pytest.raises(ValueError, match="write I/N"):
-        tool.share(["a"], "3/2")
+    with pytest.raises(SetupError, match="write I/N"):
+        share(["a"], "3/2")
     (tmp_path / "plain.py").write_text("model = dict()")
     assert tool.main([str(tmp_path / "plain.py")]) == 2

@@ -10,8 +10,8 @@ import torch
 
 from ovseg import Segmenter
 from ovseg.apis import method_config
+from ovseg.cli.nano import GUIDED
 from ovseg.engine.memory import keep_freed_memory
-from tools.eval_nano import GUIDED
 
 IMAGES, WARM_UP = 200, 50
 STATM = Path("/proc/self/statm")

@@ -5,7 +5,7 @@ import torch
 
 from ovseg import Segmenter
 from ovseg.apis import config_root, method_config
-from tools.eval_nano import GUIDED
+from ovseg.cli.nano import GUIDED
 
 SCENES = config_root().parent / "data" / "scenes" / "scenes" / "images"
 WORDS = ["cat", "tree", "castle", "umbrella", "grass", "sky", "brick wall"]

@@ -69,7 +69,7 @@ def test_what_is_missing_is_told_in_one_line(config_file, tmp_path, monkeypatch,
     config = str(config_file())
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     (tmp_path / "broken.py").write_text("model = dict(\n")
-    (tmp_path / "empty.py").write_text("model = dict(type='BrightnessModel')\n")
+    (tmp_path / "empty.py").write_text("model = dict(type='BrightnessModel', num_classes=2)\n")
     work = ["--work-dir", str(tmp_path / "work")]
     cases = [
         ([str(tmp_path / "nowhere.py")], "nowhere.py"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,11 +123,11 @@ def compare_rows(name: str, runs: Mapping[str, Sequence[Mapping[str, float]]]) -
 
 def compare_table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> Table:
     """The rows as a table; ``names`` of the two sides."""
-    table = Table(title=f"here: {names[0]}   there: {names[1]}")
+    table = Table(title=Text(f"here: {names[0]}   there: {names[1]}"))
     for column in ("method", "stage", "here ms", "there ms", "there / here"):
         table.add_column(column, justify="left" if column in ("method", "stage") else "right")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     return table
 
 

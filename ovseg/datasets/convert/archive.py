@@ -60,7 +60,7 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
         need, free = sum(m.size for _, m in todo), shutil.disk_usage(folder).free
         if need > free:
             raise UnsafeArchive(f"{archive}: needs {need:,} bytes in {folder}, which has {free:,} free")
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console is None) as progress:
             task = progress.add_task(f"unpacking {archive.name}", total=need)
             for target, member in todo:
