@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +16,12 @@ from ovseg.engine import hold_work_dir
 from tests.engine.conftest import config_file  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers(monkeypatch):
+    """MMEngine's loggers outlive a test and keep the stream that pytest has closed since."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 @pytest.mark.parametrize(
