@@ -102,6 +102,25 @@ def test_empty_and_duplicate_names(classes, message):
         Vocabulary.from_list(classes)
 
 
+def test_every_entry_takes_words_by_one_rule():
+    """Segmenter and segmentor alike; a text is never taken letter by letter."""
+    model = Segmenter("nano", "clearclip", short_side=112)
+    for take in (model.set_vocabulary, model.model.set_vocabulary):
+        take("voc20")
+        assert len(model.vocabulary) == 20 and model.vocabulary.names[11] == "dog"
+        take({"cat": "kitten", "sofa": ["couch", "settee"]})
+        assert model.vocabulary.classes == (("cat", "kitten"), ("sofa", "couch", "settee"))
+        take((("cat", "kitten"), "grass"))
+        assert model.vocabulary.classes == (("cat", "kitten"), ("grass",))
+        for wrong in ("cat", "cat, grass", "cat . grass .", 5, None, b"cat", [], ["cat", 5], {"cat", "grass"}):
+            with pytest.raises(ValueError):
+                take(wrong)
+        assert model.vocabulary.classes == (("cat", "kitten"), ("grass",)), "refused words change nothing"
+    model.set_vocabulary(["background := sky; wall", "cat"], background="background")
+    assert set(model.segment(RGB).areas()) <= {"background", "cat"}
+    assert model.vocabulary.background == 0
+
+
 def test_checkpoints_that_do_not_fit(tmp_path):
     weights = ROOT / "ovseg" / "assets" / "nano" / "clip.safetensors"
     truncated = tmp_path / "truncated.safetensors"
@@ -152,5 +171,13 @@ def test_demo_errors_are_one_line_each(tmp_path):
     blocked.write_text("a file where a folder is wanted")
     done = demo(tmp_path / "a.png", "--classes", "cat, cat", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "cat" in done.stderr
+    for words, message in (
+        ("cat . dog .", "write 'cat, dog'"),
+        ("words.yaml", "neither a file"),
+        (blocked, "empty name"),
+    ):
+        blocked.write_text("cat\n\ngrass\n")
+        done = demo(tmp_path / "a.png", "--classes", words, cwd=tmp_path)
+        assert done.returncode == 2 and "Traceback" not in done.stderr and message in done.stderr
     done = demo(tmp_path / "a.png", "--classes", "cat", "--out", blocked / "x.png", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr and str(blocked) in done.stderr

@@ -26,7 +26,7 @@ PACKAGED_DIR = Path(__file__).parent / "vocabularies"
 PACKAGED_SEPARATOR = "; "
 SHOWN_AS = ":="
 """Between the name that people are shown and the names that are encoded: ``background := sky; wall``."""
-_KNOWN_SEPARATORS = (";", ",", "|", "\t", "/")
+_KNOWN_SEPARATORS = (";", ",", "|", "\t", "/", ":", "=")
 _CONFIG_KEYS = ("file", "names", "separator", "background", "allow_duplicates")
 
 

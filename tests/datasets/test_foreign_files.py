@@ -202,6 +202,9 @@ def test_mat_files(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="no readable MATLAB file"):
             read_label_map(path)
+    scipy.io.savemat(path, {"LabelMap": np.ones((2, 2))}, format="4")  # sizes in its header are not bounded
+    with pytest.raises(ValueError, match="version 5 to 7"):
+        read_label_map(path)
     for content, message in (
         ({"labels": np.ones((2, 2))}, "no LabelMap, but labels"),
         ({"LabelMap": np.full((2, 2), 1.5)}, "whole numbers"),

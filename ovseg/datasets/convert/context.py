@@ -115,12 +115,18 @@ def pc459_jobs(root: Path) -> list[Job]:
 
 def read_label_map(path: Path) -> np.ndarray:
     """uint16 class indices 0..458 of a ``.mat`` file whose ``LabelMap`` counts from 1."""
+    with open(path, "rb") as file:
+        head = file.read(128)
+    version = int.from_bytes(head[124:126], "little" if head[126:128] == b"IM" else "big")
+    if head[126:128] not in (b"IM", b"MI") or version not in (0x100, 0x200):
+        # an older kind (4) names sizes of any number of bytes, which scipy would ask the system for
+        raise ValueError("no readable MATLAB file: it does not begin as one of version 5 to 7 does")
+    if version == 0x200:
+        raise ValueError("a MATLAB 7.3 file (HDF5), the official ones are older; save it anew with `-v7`")
     try:
         content = scipy.io.loadmat(path)
     except MemoryError:
         raise
-    except NotImplementedError:
-        raise ValueError("a MATLAB 7.3 file (HDF5), the official ones are older; save it anew with `-v7`") from None
     except Exception as error:  # scipy's reader raises whatever the damage leads to: zlib, struct, IndexError ...
         raise ValueError(f"no readable MATLAB file ({type(error).__name__}: {error})") from error
     if "LabelMap" not in content:

@@ -8,11 +8,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from ovseg.datasets.errors import SampleError
+from ovseg.datasets.files import dangling
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -104,7 +106,7 @@ def _open_regular(name: str, error_type: type[SampleError]) -> tuple[BinaryIO, i
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         handle = os.fdopen(os.open(name, flags), "rb")
     except FileNotFoundError:
-        raise error_type(name, "no such file") from None
+        raise error_type(name, dangling(Path(name)) or "no such file") from None
     except (OSError, ValueError) as error:
         if isinstance(error, SampleError):
             raise
