@@ -12,8 +12,6 @@ folder.
 from __future__ import annotations
 
 import argparse
-import glob
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -50,6 +48,7 @@ def photos(config: Config, pattern: str | None) -> list[str]:
         FileNotFoundError: if the pattern matches nothing.
         SetupError: if the config has no test data set.
     """
+    from ovseg.datasets.files import find_files
     from ovseg.errors import SetupError
     from ovseg.registry import DATASETS
 
@@ -58,7 +57,7 @@ def photos(config: Config, pattern: str | None) -> list[str]:
             raise SetupError(f"config {config.filename} has no test_dataloader: give the photos with --images")
         dataset = DATASETS.build(config.test_dataloader.dataset)
         return [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))]
-    found = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    found = [str(path) for path in find_files(pattern).files]  # links that lead nowhere fail by name when read
     if not found:
         raise FileNotFoundError(f"no photo matches {pattern!r}")
     return found

@@ -12,7 +12,6 @@ name of a packaged vocabulary ("ade20k").
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -70,19 +69,20 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], str]:
     Raises:
         SetupError: for a pattern without a photo.
     """
+    from ovseg.datasets.files import dangling, find_files
+
     found: dict[Path, None] = {}
     left_out: Counter[str] = Counter()
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
             files = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-            here = [p for p in files if p.is_file() and p.suffix.lower() in image_suffixes()]
-            left_out.update((p.suffix.lower() or "without suffix") if p.is_file() else "folder" for p in files)
+            # a link that leads nowhere is taken too: reading it fails and says so
+            here = [p for p in files if (p.is_file() or dangling(p)) and p.suffix.lower() in image_suffixes()]
+            left_out.update("folder" if p.is_dir() else (p.suffix.lower() or "without suffix") for p in files)
             left_out.subtract(p.suffix.lower() for p in here)
-        elif path.is_file():
-            here = [path]
         else:
-            here = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+            here = find_files(pattern).files
         if not here:
             raise SetupError(f"no image found at {pattern!r}; give a file, a folder with images or a quoted glob")
         found.update(dict.fromkeys(here))
