@@ -83,7 +83,14 @@ setup(
         "bench": ["matplotlib>=3.8"],  # the figures of tools/benchmark.py
         # zensical 0.1 needs a zensical-ui that is not published
         "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.5", "ruff>=0.12", "packaging"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "pytest-xdist>=3.5",
+            "ruff>=0.12",
+            "import-linter>=2.17",
+            "packaging",
+        ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
     },
     classifiers=[

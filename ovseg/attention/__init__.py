@@ -1,7 +1,7 @@
 """Attentions: how a method runs CLIP's last block."""
 
 from ovseg.attention.base import LastBlockAttention
-from ovseg.attention.decomposition import DecomposedAttention
+from ovseg.attention.decomposition import DecomposedAttention, Decomposition, decompose
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.attention.fused import FusedAttention
 from ovseg.attention.intermediate import IntermediateAttention
@@ -13,6 +13,7 @@ from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
 
 __all__ = [
     "DecomposedAttention",
+    "Decomposition",
     "DinoiserAttention",
     "FusedAttention",
     "IntermediateAttention",
@@ -24,4 +25,5 @@ __all__ = [
     "SelfCorrelationAttention",
     "SelfSelfAttention",
     "ValueAttention",
+    "decompose",
 ]

@@ -150,14 +150,6 @@ def decompose(tower: Tower, images: Tensor, pos_embed: str = "size") -> Decompos
     )
 
 
-def foreground_mask(heat_map: Tensor) -> Tensor:
-    """Binary segmentation of one class's heat map ``[H, W]``: what lies above its mean (bool ``[H, W]``).
-
-    The protocol of ImageNet-Segmentation, where one object per photo is asked for.
-    """
-    return heat_map > heat_map.mean()
-
-
 def _project_out(block: Block, mixed: Tensor) -> Tensor:
     """The output projection without its bias, so that it is linear."""
     return block.out(mixed) - block.out(torch.zeros_like(mixed[..., :1, :]))

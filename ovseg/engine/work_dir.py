@@ -8,7 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -61,7 +61,7 @@ def hold_work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
                 {
                     "pid": os.getpid(),
                     "host": socket.gethostname(),
-                    "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                    "since": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             )
         )

@@ -19,9 +19,6 @@ class PAMR:
         dilations: distances in pixels of the 8 neighbours each.
     """
 
-    independent_queries = True
-    """Queries do not interact, so `apply` may be called on chunks of them."""
-
     def __init__(self, iterations: int = 10, dilations: Sequence[int] = (8, 16)):
         if iterations < 0:
             raise ValueError(f"iterations: must not be negative, got {iterations}")

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ovseg.attention import DecomposedAttention
-from ovseg.attention.decomposition import decompose, foreground_mask
+from ovseg.attention import DecomposedAttention, decompose
 from ovseg.backbones.towers import build_tower
 from ovseg.structures import AttentionContext
 from tests.small_models import images, small_clip
@@ -51,8 +50,3 @@ def test_towers_without_a_class_token_are_refused():
 def test_no_layer_is_refused():
     with pytest.raises(ValueError, match="layers"):
         DecomposedAttention(0)
-
-
-def test_foreground_is_what_lies_above_the_mean():
-    heat = torch.tensor([[0.0, 0.1], [0.2, 0.9]])
-    assert foreground_mask(heat).tolist() == [[False, False], [False, True]]

@@ -9,7 +9,6 @@ from ovseg.registry import REFINERS
 def test_built_from_a_config_and_equal_to_the_operator():
     refiner = REFINERS.build(dict(type="PAMR", iterations=3, dilations=(2, 5)))
     image, scores = torch.rand(3, 12, 17), torch.rand(7, 12, 17)
-    assert refiner.independent_queries
     state = refiner.prepare(image)
     assert state.shape == (16, 12, 17)
     expected = pamr(image[None], scores[None], 3, (2, 5))[0]

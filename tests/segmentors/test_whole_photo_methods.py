@@ -132,7 +132,7 @@ def test_sliding_windows_must_lie_on_patches():
 
 def test_decomposed_scores_and_the_rest_make_a_cosine():
     """The heat maps of all layers plus what has no place sum to the photo's own cosine."""
-    from ovseg.attention.decomposition import decompose
+    from ovseg.attention import decompose
 
     model = build("decomposition").model
     model.attention.layers, model.attention.needs_inputs = 6, tuple(range(-6, 0))

@@ -62,11 +62,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code of some instantiations of a source file."""
+    """What the compiler says of some instantiations of a source file (CuPy makes the machine code that runs)."""
 
-    cubin: bytes
     log: str
-    symbols: dict[str, str]  # C++ name expression -> symbol in the cubin
+    symbols: dict[str, str]  # C++ name expression -> symbol in the machine code
 
 
 def nvrtc_reasons() -> list[str]:
@@ -108,12 +107,6 @@ def _call(nvrtc: Any, function: str, *args: Any) -> Any:
     return result[0] if result else None
 
 
-def _buffer(nvrtc: Any, program: Any, size: str, read: str) -> bytes:
-    buffer = bytearray(_call(nvrtc, size, program))
-    _call(nvrtc, read, program, buffer)
-    return bytes(buffer)
-
-
 def compile_text(text: str, expressions: Sequence[str], arch: str, name: str = "kernel.cu") -> Compiled:
     """Compile CUDA C++ to machine code for ``arch`` (such as "sm_90"); no GPU is needed.
 
@@ -130,11 +123,13 @@ def compile_text(text: str, expressions: Sequence[str], arch: str, name: str = "
             _call(nvrtc, "nvrtcAddNameExpression", program, expression.encode())
         flags = [f.encode() for f in (f"--gpu-architecture={arch}", "--ptxas-options=-v", *CUPY_OPTIONS, *options())]
         (error,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
-        log = _buffer(nvrtc, program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").decode().rstrip("\0\n")
+        buffer = bytearray(_call(nvrtc, "nvrtcGetProgramLogSize", program))
+        _call(nvrtc, "nvrtcGetProgramLog", program, buffer)
+        log = buffer.decode().rstrip("\0\n")
         if int(error):
             raise CompilationError(f"{name} for {arch}: {log}")
         symbols = {e: _call(nvrtc, "nvrtcGetLoweredName", program, e.encode()).decode() for e in expressions}
-        return Compiled(_buffer(nvrtc, program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN"), log, symbols)
+        return Compiled(log, symbols)
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 

@@ -21,7 +21,6 @@ needs_nvrtc = pytest.mark.skipif(bool(nvrtc.nvrtc_reasons()), reason="; ".join(n
 def test_compiles_without_spills(source, arch):
     rows = table.rows(source, arch)
     assert rows and not [(row.expression, fault) for row in rows for fault in table.faults(row)]
-    assert table.compiled(source, arch).cubin[:4] == b"\x7fELF"
 
 
 def test_every_source_file_is_in_the_table():
