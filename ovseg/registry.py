@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 from mmengine.registry import (
     DATA_SAMPLERS,
     OPTIM_WRAPPER_CONSTRUCTORS,
@@ -30,6 +31,7 @@ from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 
 from ovseg.arguments import argument_fault, suggestion
+from ovseg.describing import described
 from ovseg.errors import ComponentError
 
 SCOPE = "ovseg"
@@ -59,7 +61,8 @@ def build_component(
     elif not isinstance(cfg, list):
         raise ComponentError(f"{registry.name}: expected dict(type=..., ...), got {cfg!r}")
     try:
-        return build(cfg, registry=registry, default_args=default_args, **context)
+        with torch.inference_mode(False):  # parameters and buffers made in it could never be trained
+            return build(cfg, registry=registry, default_args=default_args, **context)
     except _REFUSALS as error:
         if type(error) not in _REFUSALS:
             raise
@@ -136,8 +139,17 @@ def _message(error: Exception) -> str:
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
+class ComponentRegistry(Registry):
+    """MMEngine's registry; what is registered says what it is, see :mod:`ovseg.describing`."""
+
+    def _register_module(self, module: type, module_name: str | list[str] | None = None, force: bool = False) -> None:
+        super()._register_module(module=module, module_name=module_name, force=force)
+        if isinstance(module, type):
+            described(module)
+
+
 def _registry(name: str, **kwargs: object) -> Registry:
-    return Registry(name, build_func=build_component, scope=SCOPE, **kwargs)
+    return ComponentRegistry(name, build_func=build_component, scope=SCOPE, **kwargs)
 
 
 MODELS = _registry("model", parent=_MODELS, locations=["ovseg.segmentors", "ovseg.nano"])

@@ -63,6 +63,3 @@ class ImageEngineering:
         unflipped = torch.stack([score(view) for view in plain]).mean(0)
         flipped = torch.stack([score(windows.flip(axis)).flip(axis) for axis in (-2, -1)]).mean(0)
         return self.weight * unflipped + (1 - self.weight) * flipped
-
-    def __repr__(self) -> str:
-        return f"ImageEngineering(weight={self.weight}, kernel_size={self.kernel_size}, sigma={self.sigma})"

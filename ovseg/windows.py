@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.arguments import side_in_pixels, whole_number
+from ovseg.describing import described
 from ovseg.ops import bilinear_matrix
 
 
@@ -77,6 +78,7 @@ def _axis_matrix(
     return placed if size == length else bilinear_matrix(length, size) @ placed
 
 
+@described
 class SlidingWindows:
     """Cuts images into overlapping windows.
 

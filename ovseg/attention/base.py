@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ovseg.describing import described
 from ovseg.structures import AttentionContext, FeatureMap
 
 
+@described
 class LastBlockAttention(nn.Module):
     """Runs CLIP's last block in a method's own way. A new method subclasses this and writes :meth:`mix`.
 
@@ -80,6 +82,3 @@ class LastBlockAttention(nn.Module):
             background: a query of the background class.
         """
         return scores
-
-    def extra_repr(self) -> str:
-        return f"residual={self.residual}, ffn={self.ffn}"

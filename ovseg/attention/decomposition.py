@@ -56,9 +56,6 @@ class DecomposedAttention(LastBlockAttention):
         tokens = linear_post_norm(tower, total, final) / embedding.norm(dim=-1, keepdim=True)
         return FeatureMap(tokens, context.grid, context.num_prefix)
 
-    def extra_repr(self) -> str:
-        return f"layers={self.layers}"
-
 
 def class_token_parts(block: Block, x: Tensor, grid: tuple[int, int]) -> Tensor:
     """What each token adds to the class token in a block's attention, per head, before the output projection.

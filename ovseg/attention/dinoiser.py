@@ -86,12 +86,6 @@ class DinoiserAttention(ValueAttention):
         scores[:, background] = scores[:, background].masked_fill(found, 1.0)
         return scores
 
-    def extra_repr(self) -> str:
-        return (
-            f"heads={self.heads_name!r}, block={self.block}, threshold={self.threshold}, "
-            f"background={self.background}, confidence={self.confidence}"
-        )
-
 
 def new_heads(width: int, channels: int = 256) -> nn.ModuleDict:
     """Untrained heads in the layout of the official checkpoint."""

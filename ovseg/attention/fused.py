@@ -58,9 +58,6 @@ class FusedAttention(LastBlockAttention):
         stacked = torch.stack(outputs, dim=1).flatten(0, 1)
         return FeatureMap(stacked, grid, context.num_prefix, affinity=fused.mean(1))
 
-    def extra_repr(self) -> str:
-        return f"cumulative={self.cumulative}"
-
 
 def _centred(attention: Tensor) -> Tensor:
     """Symmetric part minus column means, clamped, rows summing to 1."""

@@ -55,6 +55,3 @@ class IntermediateAttention(SelfSelfAttention):
                 middle = middle + F.scaled_dot_product_attention(t, t, v, scale=block.scale)
         middle = middle / (len(self.needs_inputs) * (len(self.terms) if self.average else 1))
         return (1 - self.weight) * super().mix(q, k, v, context) + self.weight * middle
-
-    def extra_repr(self) -> str:
-        return f"layers={self.needs_inputs}, weight={self.weight}, {super().extra_repr()}"

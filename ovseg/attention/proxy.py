@@ -73,6 +73,3 @@ class ProxyAttention(LastBlockAttention):
             mean_scope="sample" if self.mean_scope == "window" else "batch",
         )
         return FeatureMap(context.tower.blocks[-1].out(mixed), guide.grid)
-
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}, gamma={self.gamma}, mean_scope={self.mean_scope!r}"

@@ -138,12 +138,6 @@ class RegionAttention(LastBlockAttention):
             copies = copies + block.ffn(copies)
         return copies.gather(1, ids[..., None].expand(-1, -1, copies.shape[-1]))
 
-    def extra_repr(self) -> str:
-        return (
-            f"temperature={self.temperature}, merge_eps={self.merge_eps}, spatial_weight={self.spatial_weight}, "
-            f"semantic_weight={self.semantic_weight}, spatial_layers={self.spatial_layers}"
-        )
-
 
 def resize_nearest(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """``[B, h, w, d]`` tokens to ``[B, H * W, d]`` on another grid, nearest neighbour."""

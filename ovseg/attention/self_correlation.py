@@ -53,6 +53,3 @@ class SelfCorrelationAttention(SelfSelfAttention):
         if prefix:
             patches = patches - correlation[:, :1, prefix:]
         return patches.clamp(min=0)
-
-    def extra_repr(self) -> str:
-        return f"affinity_layer={self.affinity_layer}, {super().extra_repr()}"

@@ -57,9 +57,6 @@ class SelfSelfAttention(LastBlockAttention):
         )
         return mixed / len(self.terms) if self.average else mixed
 
-    def extra_repr(self) -> str:
-        return f"terms={self.terms}, {super().extra_repr()}"
-
 
 @ATTENTIONS.register_module()
 class NeighbourAttention(SelfSelfAttention):
@@ -85,6 +82,3 @@ class NeighbourAttention(SelfSelfAttention):
         if std <= 0:
             raise ValueError(f"std is {std}; the neighbourhood needs a positive standard deviation in patches")
         self.std = float(std)
-
-    def extra_repr(self) -> str:
-        return f"std={self.std}, {super().extra_repr()}"

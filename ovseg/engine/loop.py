@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from ovseg.datasets.check import two_valued
 from ovseg.datasets.files import write_json
 from ovseg.datasets.sampler import EvalSampler
+from ovseg.describing import describe
 from ovseg.engine.class_words import check_model, is_packaged
 from ovseg.engine.progress import EvalProgress
 from ovseg.engine.state import EvalState
@@ -222,7 +223,7 @@ class OVTestLoop(BaseLoop):
             "number of samples": len(self.dataset),
             "checkpoint": file_sha256(checkpoint) if checkpoint else None,
             "words": described.get("vocabulary_hash"),
-            "weights": hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest(),
+            "weights": hashlib.sha256(json.dumps(described, sort_keys=True, default=describe).encode()).hexdigest(),
         }
 
     def _start_state(self) -> float:

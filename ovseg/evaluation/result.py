@@ -21,6 +21,7 @@ from mmengine.config import Config
 
 from ovseg.datasets.benchmarks import BENCHMARKS, Benchmark
 from ovseg.datasets.files import atomic_path, write_json
+from ovseg.describing import describe
 from ovseg.evaluation.confusion import MIOU_RULE, SegSummary
 
 # Where a run writes and how it is started does not change its numbers, and must not change its hash.
@@ -155,7 +156,7 @@ def make_row(
     checkpoint = cfg.get("load_from")
     vocabulary = (cfg.get("model") or {}).get("vocabulary")
     if isinstance(vocabulary, Mapping):
-        vocabulary = vocabulary.get("file") or vocabulary.get("name") or json.dumps(vocabulary, default=str)
+        vocabulary = vocabulary.get("file") or vocabulary.get("name") or json.dumps(vocabulary, default=describe)
     taken = {
         name: rest.pop(name, None)
         for name in (
@@ -200,7 +201,7 @@ def config_hash(cfg: Config) -> str:
     Left out are the work directory, hooks, launcher, number of loader workers, and where this machine keeps its data.
     """
     settings = {k: v for k, v in cfg.to_dict().items() if k not in _VOLATILE}
-    text = json.dumps(_portable(settings), sort_keys=True, default=str)
+    text = json.dumps(_portable(settings), sort_keys=True, default=describe)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -293,7 +294,7 @@ def _cell(value: object) -> object:
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value, default=str)
+        return json.dumps(value, default=describe)
     return "" if value is None else value
 
 
@@ -305,4 +306,4 @@ def _no_nan(value: object) -> object:
         return [_no_nan(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+    return value if value is None or isinstance(value, str | int | bool) else describe(value)

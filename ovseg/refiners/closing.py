@@ -38,6 +38,3 @@ class LabelClosing:
         kernel = np.ones((self.size, self.size), np.uint8)
         closed = cv2.morphologyEx(labels.cpu().numpy().astype(np.uint16), cv2.MORPH_CLOSE, kernel)
         return torch.from_numpy(closed.astype(np.int32)).to(labels.device)
-
-    def __repr__(self) -> str:
-        return f"LabelClosing(size={self.size})"

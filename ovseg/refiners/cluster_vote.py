@@ -63,6 +63,3 @@ class ClusterVote:
         smooth = np.stack([median_filter(m, size=MEDIAN) for m in maps.numpy()])
         full = F.interpolate(torch.from_numpy(smooth)[None], size=size, mode="bilinear", align_corners=False)[0]
         return full.argmax(0).to(affinity.device)
-
-    def __repr__(self) -> str:
-        return f"ClusterVote(eps={self.eps}, min_samples={self.min_samples})"

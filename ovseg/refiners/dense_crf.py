@@ -65,6 +65,3 @@ class DenseCRF:
         field.addPairwiseBilateral(sxy=pixels, srgb=colour, rgbim=rgb, compat=weight)
         marginals = np.asarray(field.inference(self.iterations)).reshape(len(classes), height, width)
         return classes[torch.from_numpy(marginals.argmax(0)).to(classes.device)]
-
-    def __repr__(self) -> str:
-        return f"DenseCRF(iterations={self.iterations}, smooth={self.smooth}, appearance={self.appearance})"

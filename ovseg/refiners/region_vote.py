@@ -33,6 +33,3 @@ class RegionVote:
             raise ValueError("RegionVote needs regions: set `regions` in the model config, or give ids with the photo")
         skip = [int(photo.regions.min())] if self.skip_smallest else []
         return region_vote(labels, photo.regions, int(labels.max()) + 1, skip)
-
-    def __repr__(self) -> str:
-        return f"RegionVote(skip_smallest={self.skip_smallest})"

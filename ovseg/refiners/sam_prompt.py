@@ -100,12 +100,6 @@ class SamPromptRefiner:
         for prompts in found:
             yield prompts.index, prompts.refined()
 
-    def __repr__(self) -> str:
-        return (
-            f"SamPromptRefiner(coarse_threshold={self.coarse_threshold}, iou_threshold={self.iou_threshold}, "
-            f"min_area={self.min_area}, mask_weight={self.mask_weight}, unbatched_mask={self.unbatched_mask})"
-        )
-
 
 @dataclass
 class _ClassPrompts:

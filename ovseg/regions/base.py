@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ovseg.content import weights_of
+from ovseg.describing import describe, described
 from ovseg.region_maps import paint_masks
 from ovseg.registry import REGIONS
 
 
+@described
 class RegionSource(nn.Module):
     """A photo to masks, and from masks to one id per pixel. A new source writes :meth:`masks`.
 
@@ -80,13 +84,8 @@ class CallableRegions(RegionSource):
 
     def __init__(self, function: str | Callable, order: str = "ascending") -> None:
         super().__init__(order)
-        self.name = function if isinstance(function, str) else getattr(function, "__qualname__", repr(function))
-        if isinstance(function, str):
-            module, separator, attribute = function.partition(":")
-            if not separator:
-                raise ValueError(f"function is {function!r}; write 'package.module:function'")
-            function = getattr(importlib.import_module(module), attribute)
-        self.function = function
+        self.name = function if isinstance(function, str) else describe(function)
+        self.function = named_function(function) if isinstance(function, str) else function
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         found = self.function(image)
@@ -98,8 +97,40 @@ class CallableRegions(RegionSource):
             raise ValueError(f"{self.name} gave a mask of shape {wrong[0]} for a photo of {image.shape[:2]}")
         return masks
 
+    @classmethod
+    def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
+        """The function by name and text, so that an edited one is another; what it calls or holds is not seen."""
+        function = config["function"]
+        function = named_function(function) if isinstance(function, str) else function
+        return {**super().cache_key(config), "function": describe(function), "text": _text_hash(function)}
+
     def describe(self) -> dict[str, object]:
         return {**super().describe(), "function": self.name}
+
+
+def named_function(name: str) -> Callable:
+    """The function that ``'package.module:function'`` names.
+
+    Raises:
+        ValueError: for a name without ``:``.
+        ImportError: if there is no such module or function.
+    """
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise ValueError(f"function is {name!r}; write 'package.module:function'")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if found is None:
+        raise ImportError(f"function {name!r}: the module {module} has no {attribute}")
+    return found
+
+
+def _text_hash(function: Callable) -> str | None:
+    """Hash of a function's text; None where Python does not have it (built in, an object that can be called)."""
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def masks_of_ids(ids: np.ndarray) -> list[np.ndarray]:

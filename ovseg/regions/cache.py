@@ -18,6 +18,7 @@ import torch
 
 from ovseg.content import Fingerprint
 from ovseg.datasets.files import cache_folder
+from ovseg.describing import describe
 from ovseg.regions.base import RegionSource
 from ovseg.registry import REGIONS
 from ovseg.rle import decode_rle, encode_mask
@@ -92,7 +93,7 @@ class CachedRegions(RegionSource):
 
     def path_of(self, image: np.ndarray) -> Path:
         """File of a uint8 RGB photo ``[H, W, 3]``."""
-        context = json.dumps([VERSION, self.key(), list(image.shape)], sort_keys=True, default=str)
+        context = json.dumps([VERSION, self.key(), list(image.shape)], sort_keys=True, default=describe)
         key = hashlib.sha256(context.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.rle"
 

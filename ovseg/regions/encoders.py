@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg.backbones.clip import ClipBackbone
+from ovseg.describing import described
 from ovseg.encoder import WindowBatch, WindowEncoder
 from ovseg.photo import Photo
 from ovseg.region_maps import resize_regions
@@ -18,6 +19,7 @@ from ovseg.registry import REGION_ENCODERS
 from ovseg.weights import load_state_dict
 
 
+@described
 class RegionEncoder(nn.Module):
     """Embeds the regions of a photo. A new encoder writes :meth:`views`, or :meth:`encode` where no picture will do.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from ovseg.describing import plain
 from ovseg.encoder import WindowEncoder
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
@@ -202,7 +203,7 @@ class OpenVocabSegmentor(WordModel):
 
     def describe(self) -> dict[str, object]:
         """What must travel with every result of this model (see the protocol in ``docs/evaluation.md``)."""
-        return {
+        facts = {
             "attention": repr(self.attention),
             "guide": self.guide.describe() if self.guide else None,
             "regions": self.regions.describe() if self.regions else None,
@@ -222,6 +223,7 @@ class OpenVocabSegmentor(WordModel):
             **self.windows.describe(),
             **self.head.describe(),
         }
+        return plain(facts)
 
     def supervision_of_parts(self) -> str:
         """What each part was trained on: training-free CLIP on top of trained masks is not training-free as a whole."""

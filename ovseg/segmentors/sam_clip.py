@@ -88,4 +88,5 @@ class SamClipSegmentor(OpenVocabSegmentor):
         return labels.to(self.text.device)
 
     def describe(self) -> dict[str, object]:
-        return {**super().describe(), "region_encoder": repr(self.region_encoder), "uncovered": self.uncovered}
+        own = {"region_encoder": repr(self.region_encoder), "uncovered": self.uncovered, "min_area": self.min_area}
+        return {**super().describe(), **own}

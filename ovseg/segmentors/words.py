@@ -10,11 +10,13 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
 from ovseg.content import Fingerprint, weights_of
+from ovseg.describing import described
 from ovseg.registry import BACKBONES, construct
 from ovseg.text import TextEncoder, Vocabulary
 from ovseg.text.auxiliary import AuxiliaryText
 
 
+@described
 class WordModel(BaseModel):
     """A model that is told in words what to look for.
 

@@ -52,9 +52,6 @@ class AffinityStitch(ScoreStitch):
         photo.affinity = parts[0, len(queries) :]
         return ScoreMap.from_windows(parts[:, : len(queries)].contiguous(), layout, photo.size)
 
-    def __repr__(self) -> str:
-        return f"AffinityStitch(class_token={self.class_token})"
-
 
 @STITCHES.register_module()
 class LayerwiseStitch(ScoreStitch):
@@ -164,13 +161,6 @@ class LayerwiseStitch(ScoreStitch):
         """``[.., N, N]`` map times ``[.., N, T]`` values, from the side the options say."""
         return (affinity.transpose(-1, -2) if self.from_right else affinity) @ values
 
-    def __repr__(self) -> str:
-        return (
-            f"LayerwiseStitch(threshold={self.threshold}, logit_scale={self.logit_scale}, "
-            f"slide={self.slide.crop if self.slide else None}, stride={self.slide.stride if self.slide else None}, "
-            f"distractors={len(self.distractors) if self.distractors else 0}, from_right={self.from_right})"
-        )
-
 
 @STITCHES.register_module()
 class ContributionStitch(ScoreStitch):
@@ -183,6 +173,3 @@ class ContributionStitch(ScoreStitch):
         """``[B, Q, h, w]``."""
         features = encoder.encode(batch)
         return (queries.text @ features.patches.transpose(1, 2)).unflatten(2, features.grid)
-
-    def __repr__(self) -> str:
-        return "ContributionStitch()"

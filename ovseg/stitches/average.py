@@ -29,6 +29,3 @@ class ScoreStitch:
     ) -> ScoreMap:
         """The score map of a photo from the parts of its windows (order: :meth:`ovseg.windows.SlidingWindows.cut`)."""
         return ScoreMap.from_windows(parts, layout, photo.size)
-
-    def __repr__(self) -> str:
-        return "ScoreStitch()"

@@ -53,12 +53,6 @@ class FeatureSplice:
         cosines = queries.cosines(encoder.project(tokens))
         return ScoreMap.from_grid(queries.scores(cosines)[0], photo.size)
 
-    def __repr__(self) -> str:
-        return (
-            f"FeatureSplice(aggregate={self.aggregate}, cos_factor={self.cos_factor}, "
-            f"keep_negative={self.keep_negative}, cap={self.cap})"
-        )
-
 
 def splice(parts: Tensor, layout: WindowLayout, patch_size: int) -> Tensor:
     """Average of overlapping windows' features on the patches of the whole image.

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ovseg.describing import described
 from ovseg.text.encoder import TextEncoder
 from ovseg.text.vocabulary import Vocabulary
 
 PACKAGED_DIR = Path(__file__).parent / "definitions"
 
 
+@described
 class AuxiliaryText:
     """One further text per foreground class.
 
@@ -74,6 +76,3 @@ class AuxiliaryText:
             if index in encoded:
                 mixed[query] = (1 - self.weight) * embeddings[query] + self.weight * encoded[index].to(embeddings)
         return mixed
-
-    def __repr__(self) -> str:
-        return f"AuxiliaryText(file={self.source!r}, weight={self.weight})"
