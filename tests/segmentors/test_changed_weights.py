@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ovseg import Segmenter
+from ovseg.encoder import WindowBatch
 from tests.weight_edits import EDITS
 
 WORDS = ["cat", "sofa; couch", "grass"]
@@ -100,7 +101,8 @@ def test_words_set_in_inference_mode_can_be_trained_with():
     assert not [name for name, tensor in tensors.items() if tensor.is_inference()]
     visual = model.model.backbone.clip.visual.requires_grad_(True)
     windows = torch.randn(2, 3, 112, 112)
-    model.model.score_windows(windows).square().sum().backward()
+    segmentor = model.model
+    segmentor.encoder.score(WindowBatch(windows), segmentor.queries).square().sum().backward()
     assert visual.conv1.weight.grad.abs().max() > 0
 
 
