@@ -146,3 +146,15 @@ def test_describe_holds_what_must_travel_with_a_result():
 def test_methods_are_listed_from_the_configs():
     assert {"clip", "maskclip", "sclip", "clearclip", "naclip"} <= set(available_methods())
     assert MODELS.get("OpenVocabSegmentor") is not None
+
+
+def test_mmengines_habits_are_accepted():
+    config = method_config("naclip").model
+    habits = dict(train_cfg=dict(), test_cfg=dict(mode="slide"), pretrained=None, init_cfg=None)
+    assert MODELS.build(dict(config, vocabulary=None, **habits)).vocabulary is None
+
+
+@pytest.mark.parametrize("name", ["template", "refiner", "neck"])
+def test_unknown_arguments_are_refused_wherever_the_known_ones_are_defined(name):
+    with pytest.raises((TypeError, ValueError), match=name):
+        MODELS.build(dict(method_config("naclip").model, vocabulary=None, **{name: 1}))
