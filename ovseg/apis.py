@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from ovseg.backbones.precision import set_precision
 from ovseg.datasets.io import read_image
 from ovseg.datasets.transforms import resize_short_side
 from ovseg.engine.config import config_root
@@ -65,7 +66,9 @@ class Segmenter:
         device: ``'cpu'``, ``'cuda'``, ...; ``None``: CUDA where there is a GPU.
         short_side: photos are resized so that their short side has this many pixels before windows are cut; ``None``:
             the method's own setting where its config has one, else 336.
-        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``; ``None``: as in the config.
+        precision: of all encoders: ``'fp32'``, ``'bf16'``, ``'fp16'``, ``'int8'``, or ``'auto'``: the fastest on this
+            device by capability or measurement (:mod:`ovseg.backbones.precision`); ``None``: as in the config, and
+            ``'auto'`` where that states none.
     """
 
     def __init__(
@@ -89,9 +92,8 @@ class Segmenter:
         model.vocabulary = None
         if checkpoint is not None:
             model.backbone.checkpoint = str(checkpoint)
-        if precision is not None:
-            model.backbone.precision = precision
         self.model = MODELS.build(model).to(resolve_device(device)).eval()
+        set_precision(self.model, precision or "auto", unstated_only=precision is None)
         self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
         self.short_side = config.get("short_side") or 336 if short_side is None else short_side
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ovseg.backbones.precision import MixedPrecision, Settled
 from ovseg.backbones.towers import POS_EMBED_MODES, build_tower
 from ovseg.registry import BACKBONES
 from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.weights import load_clip
 
-PRECISIONS = ("fp32", "bf16", "fp16")
 COMPILE_MODES = (None, "default", "reduce-overhead", "max-autotune")
 
 
 @BACKBONES.register_module()
-class ClipBackbone(nn.Module):
+class ClipBackbone(MixedPrecision):
     """Any ViT-based open_clip model up to its last block, which a registered attention runs, and its projection.
 
     Args:
@@ -29,8 +28,10 @@ class ClipBackbone(nn.Module):
         checkpoint: file to read instead of the catalogue's.
         pos_embed: how positions are resized to a window's grid: ``'size'``, ``'scale'`` or ``'bilinear'``
             (see :meth:`ovseg.backbones.towers.VisionTower.positions`).
-        precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run all blocks but the last under autocast. The last block, the
-            projection and everything after stay in fp32: they are a twelfth of the work and decide the labels.
+        precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run all blocks but the last under autocast, ``'int8'`` all but
+            the first and the last with 8-bit products; ``'auto'`` chooses, see :mod:`ovseg.backbones.precision`. The
+            last block, the projection and everything after stay in fp32: they are a twelfth of the work and decide the
+            labels. ``None``: fp32 unless an entry point (:class:`ovseg.Segmenter`, the tools) chooses.
         compile: mode for :func:`torch.compile` of all blocks but the last (``'default'``; ``'reduce-overhead'`` replays
             CUDA graphs); ``None``: not compiled. Batches are filled up to a power of two, so that there are few shapes
             to compile for. Pays off on a GPU; on a CPU packed weights are as fast without the wait.
@@ -44,21 +45,19 @@ class ClipBackbone(nn.Module):
         weights: str = "nano",
         checkpoint: str | Path | None = None,
         pos_embed: str = "size",
-        precision: str = "fp32",
+        precision: str | None = None,
         compile: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(precision)
         if compile not in COMPILE_MODES:
             raise ValueError(f"compile is {compile!r}; choose one of {COMPILE_MODES}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
         if pos_embed not in POS_EMBED_MODES:
             raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
         loaded = load_clip(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.clip = loaded.model.eval().requires_grad_(False)
         self.tokenizer = loaded.tokenizer
-        self.pos_embed, self.precision = pos_embed, precision
+        self.pos_embed = pos_embed
         self.tower = build_tower(self.clip.visual)
         self.compile_mode = compile
         # of the class's function, so that a deep copy runs its own weights
@@ -77,12 +76,17 @@ class ClipBackbone(nn.Module):
         """uint8 RGB ``[3, H, W]`` to float32, CLIP's mean and standard deviation."""
         return (image.to(self.mean.device).float() - self.mean) / self.std
 
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """The autocast context of the blocks before the last one."""
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.mean.device.type, dtype=dtype)
+    @property
+    def settled(self) -> Settled:
+        """As in the base class.
+
+        Raises:
+            ValueError: for int8 together with ``compile``, which would trace past it.
+        """
+        settled = super().settled
+        if settled.int8 and self.compile_mode is not None:
+            raise ValueError(f"precision is 'int8' and compile {self.compile_mode!r}: int8 is not compiled; drop one")
+        return settled
 
     def forward(self, images: Tensor, record: Sequence[int] = ()) -> AttentionContext:
         """Windows up to the last block: what an attention starts from (guide, regions and groups are not filled in).
@@ -95,7 +99,7 @@ class ClipBackbone(nn.Module):
         count, batch = len(images), images
         if self.compile_mode is not None:
             batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
-        x, inputs = self._encode(self, batch, tuple(record))
+        x, inputs = self._encode(self, batch, tuple(record), self.settled)
         return AttentionContext(
             x=x[:count].float(),
             grid=self.tower.grid_of(*images.shape[-2:]),
@@ -104,11 +108,11 @@ class ClipBackbone(nn.Module):
             images=images,
         )
 
-    def _run(self, images: Tensor, record: tuple[int, ...]) -> tuple[Tensor, dict[int, Tensor]]:
+    def _run(self, images: Tensor, record: tuple[int, ...], settled: Settled) -> tuple[Tensor, dict[int, Tensor]]:
         """Patch embedding and all blocks but the last; the inputs of the blocks ``record`` beside it."""
         x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
-        with self.autocast():
-            return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record)
+        with settled.autocast(images.device.type):
+            return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record, settled)
 
     def project(self, features: FeatureMap, post_norm: bool = True) -> FeatureMap:
         """Patch tokens into the text space: ``[B, N, D]``, not normalised; prefix tokens are dropped."""

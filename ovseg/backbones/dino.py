@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
+from ovseg.backbones.precision import MixedPrecision
 from ovseg.backbones.towers import POS_EMBED_MODES, EvaTower, TimmTower, VisionTower
 from ovseg.registry import BACKBONES, GUIDES
 from ovseg.structures import FeatureMap
@@ -21,7 +21,7 @@ PARTS = ("q", "k", "v")
 
 @BACKBONES.register_module()
 @GUIDES.register_module()
-class DinoBackbone(nn.Module):
+class DinoBackbone(MixedPrecision):
     """A self-supervised ViT whose patch features guide CLIP.
 
     It sees the very windows that CLIP sees: they come in with CLIP's normalisation, which is undone before the model's
@@ -35,7 +35,9 @@ class DinoBackbone(nn.Module):
             With rotary positions (DINOv3) q and k are the rotated ones.
         block: which block, counted from 0, or from the end where negative.
         pos_embed: how positions are resized, see :meth:`ovseg.backbones.towers.VisionTower.positions`.
-        precision: ``'fp32'``, or ``'bf16'`` / ``'fp16'``: run the blocks under autocast.
+        precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run the blocks under autocast, ``'int8'`` multiplies bytes in
+            all but the first and the last; ``'auto'`` chooses, see :mod:`ovseg.backbones.precision`; ``None``: fp32
+            unless an entry point chooses.
 
     Raises:
         ValueError: for an unknown feature, block, position mode or precision.
@@ -50,15 +52,13 @@ class DinoBackbone(nn.Module):
         feature: str = "tokens",
         block: int = -1,
         pos_embed: str = "scale",
-        precision: str = "fp32",
+        precision: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(precision)
         if feature != "tokens" and any(part not in PARTS for part in feature.split("+")):
             raise ValueError(f"feature is {feature!r}; choose 'tokens' or a sum of q, k, v such as 'k' or 'q+k'")
         if pos_embed not in POS_EMBED_MODES:
             raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
-        if precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"precision is {precision!r}; choose fp32, bf16 or fp16")
         loaded = load_dino(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.tower = trunk_tower(loaded.model.eval().requires_grad_(False))
@@ -66,7 +66,7 @@ class DinoBackbone(nn.Module):
         if not -depth <= block < depth:
             raise ValueError(f"block is {block}, but {weights} has {depth} blocks")
         self.feature, self.block = feature, block % depth
-        self.pos_embed, self.precision = pos_embed, precision
+        self.pos_embed = pos_embed
         self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
 
@@ -87,9 +87,11 @@ class DinoBackbone(nn.Module):
         images = (windows * std + mean - self.mean) / self.std
         grid = self.tower.grid_of(*images.shape[-2:])
         x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
-        with self._autocast():
-            for block in self.tower.blocks[: self.block]:
-                x = block(x, grid)
+        settled = self.settled
+        with settled.autocast(x.device.type):
+            for i, block in enumerate(self.tower.blocks[: self.block]):
+                with settled.layers(i, len(self.tower.blocks)):
+                    x = block(x, grid)
             x = self._features(x, grid)
         patches = x[:, self.tower.num_prefix :].float()
         return FeatureMap(F.normalize(patches, dim=-1), grid)
@@ -101,12 +103,6 @@ class DinoBackbone(nn.Module):
         parts = dict(zip(PARTS, block.qkv(block.norm1(x), grid), strict=True))
         return sum(parts[name] for name in self.feature.split("+")).transpose(1, 2).flatten(2)
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.mean.device.type, dtype=dtype)
-
     def describe(self) -> dict[str, object]:
         """What travels with a result."""
         return {
@@ -115,7 +111,7 @@ class DinoBackbone(nn.Module):
             "feature": self.feature,
             "block": self.block,
             "pos_embed": self.pos_embed,
-            "precision": self.precision,
+            "precision": str(self.settled),
         }
 
 

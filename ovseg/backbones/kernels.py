@@ -11,6 +11,9 @@ cheaply is not packed.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from itertools import product
 from threading import Lock
@@ -21,8 +24,10 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ovseg.backbones import int8
 from ovseg.content import Watch, barrier_reasons, watchable
-from ovseg.ops.torch_sam import BLOCK_BYTES, has_matrix_tiles
+from ovseg.ops.torch_sam import BLOCK_BYTES
+from ovseg.processor import has_matrix_tiles
 
 ENVIRONMENT_VARIABLE = "OVSEG_PACKED_LINEAR"
 QUICK = 1.702
@@ -35,6 +40,17 @@ FLASH_BELOW = 256
 
 _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _lock = Lock()
+_in_int8: ContextVar[bool] = ContextVar("layers multiply int8", default=False)
+
+
+@contextmanager
+def int8_layers() -> Iterator[None]:
+    """In this context packed layers multiply 8-bit integers (:mod:`ovseg.backbones.int8`)."""
+    token = _in_int8.set(True)
+    try:
+        yield
+    finally:
+        _in_int8.reset(token)
 
 
 @lru_cache(maxsize=1)
@@ -57,13 +73,20 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
+@lru_cache(maxsize=1)
+def _packable() -> tuple[torch.dtype, ...]:
+    """Types whose products oneDNN packs weights for on this machine."""
+    bf16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)()
+    return (torch.float32, torch.bfloat16) if bf16 else (torch.float32,)
+
+
 def _packs(x: Tensor, *weights: Tensor) -> bool:
     trained = torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights))
     return (
         x.device.type == "cpu"
         and not trained
         and not torch.compiler.is_compiling()
-        and compute_dtype(x) in (torch.float32, torch.bfloat16)
+        and compute_dtype(x) in _packable()
         and x.numel() > 0
         and not packing_reasons()
         and all(weight in _packed or watchable(weight) for weight in weights)
@@ -72,8 +95,11 @@ def _packs(x: Tensor, *weights: Tensor) -> bool:
 
 def _prepared(
     weight: Tensor, bias: Tensor | None, rows: slice, dtype: torch.dtype, scales: tuple[float, float]
-) -> tuple[Tensor, Tensor | None]:
-    """Packed weight and bias; made once per (rows, dtype, scales), and again after either was changed in any way."""
+) -> tuple[Tensor | None, ...]:
+    """Packed weight (of int8: its scales and zero points too) and bias.
+
+    Made once per (rows, dtype, scales), and again after either was changed in any way.
+    """
     key, sources = (rows.start, rows.stop, dtype, scales), [t for t in (weight, bias) if t is not None]
     found = _packed.get(weight, {}).get(key)
     if found is not None and found[0].holds(sources):
@@ -81,14 +107,22 @@ def _prepared(
     # what outlives the call is no inference tensor: it may be met outside inference mode next
     with _lock, torch.inference_mode(False), torch.no_grad():
         watch = Watch(sources)
-        part = (weight.detach().flatten(1)[rows].float() * scales[0]).to(dtype).contiguous()
-        offset = None if bias is None else (bias.detach()[rows].float() * scales[1]).to(dtype)
-        made = torch.ops.mkldnn._reorder_linear_weight(part, None), offset
+        offset = None if bias is None else bias.detach()[rows].float() * scales[1]
+        if dtype == torch.int8:
+            made = *int8.pack(weight.detach().flatten(1)[rows] * scales[0]), offset
+        else:
+            part = (weight.detach().flatten(1)[rows].float() * scales[0]).to(dtype).contiguous()
+            made = torch.ops.mkldnn._reorder_linear_weight(part, None), None if offset is None else offset.to(dtype)
         if all(watchable(source) for source in sources):
             _packed.setdefault(weight, {})[key] = (watch, *made)
         else:  # handed out since: nothing would tell when it changes
             _packed.pop(weight, None)
     return made
+
+
+def _run_int8(x: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, scales=(1.0, 1.0)) -> Tensor:
+    """Rows ``[n, in]`` to fp32 ``[n, out]``."""
+    return int8.product(x, *_prepared(weight, bias, rows, torch.int8, scales))
 
 
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, activation: str, scales=(1.0, 1.0)) -> Tensor:
@@ -107,9 +141,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, rows: slice = 
         bias: ``[out]`` or None.
         rows: which outputs are wanted.
     """
-    if _packs(x, weight):
-        return _run(x, weight, bias, rows, "none")
-    return F.linear(x, weight.flatten(1)[rows], None if bias is None else bias[rows])
+    if not _packs(x, weight):
+        return F.linear(x, weight.flatten(1)[rows], None if bias is None else bias[rows])
+    if _in_int8.get():
+        dtype = compute_dtype(x)
+        parts = x.flatten(0, -2).split(int8.ROWS)
+        return torch.cat([_run_int8(p, weight, bias, rows).to(dtype) for p in parts]).unflatten(0, x.shape[:-1])
+    return _run(x, weight, bias, rows, "none")
 
 
 def is_plain(layer: nn.Module) -> bool:
@@ -148,11 +186,18 @@ def feed_forward(x: Tensor, first: nn.Linear, activation: nn.Module, second: nn.
     """``second(activation(first(x)))``, ``[..., d] -> [..., d]``; GELU and QuickGELU run inside the first product."""
     if not (is_plain(first) and is_plain(second) and _packs(x, first.weight, second.weight)):
         return second(activation(first(x)))
-    rows, step = x.flatten(0, -2), max(1, HIDDEN_BYTES // (first.out_features * compute_dtype(x).itemsize))
+    fits = max(1, HIDDEN_BYTES // (first.out_features * compute_dtype(x).itemsize))
+    rows, step = x.flatten(0, -2), int8.ROWS if _in_int8.get() else fits
     if len(rows) > step:
         parts = rows.tensor_split(-(-len(rows) // step))
         return torch.cat([feed_forward(p, first, activation, second) for p in parts]).unflatten(0, x.shape[:-1])
     everything = slice(None)
+    if _in_int8.get():
+        scale = QUICK if isinstance(activation, QuickGELU) else 1.0  # as below
+        hidden = _run_int8(rows, first.weight, first.bias, everything, (scale, scale))
+        hidden = F.silu(hidden, inplace=True) if scale == QUICK else activation(hidden)
+        hidden = _run_int8(hidden, second.weight, second.bias, everything, (1 / scale, 1.0))
+        return hidden.to(compute_dtype(x)).unflatten(0, x.shape[:-1])
     if isinstance(activation, nn.GELU) and activation.approximate == "none":
         hidden = _run(x, first.weight, first.bias, everything, "gelu")
         return _run(hidden, second.weight, second.bias, everything, "none")

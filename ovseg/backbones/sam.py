@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,10 @@ import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from segment_anything.modeling.image_encoder import Block
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch import Tensor, nn
+from torch import Tensor
 
 from ovseg.backbones.kernels import apply_linear, compute_dtype, feed_forward, patch_embedding
+from ovseg.backbones.precision import MixedPrecision
 from ovseg.backbones.sam_decoder import ImageDecoder
 from ovseg.ops import decomposed_attention, guided_aggregation, relative_positions
 from ovseg.registry import BACKBONES
@@ -181,13 +181,15 @@ def sam_supervision(weights: str) -> str:
 
 
 @BACKBONES.register_module()
-class SamBackbone(nn.Module):
+class SamBackbone(MixedPrecision):
     """SAM's image encoder (segment_anything's own classes), run without a matrix of all pairs of cells.
 
     Args:
         weights: name in the weights catalogue: ``'sam/vit_b'``, ``'sam/vit_l'``, ``'sam/vit_h'``.
         checkpoint: file to read instead of the catalogue's.
-        precision: ``'fp32'``, or ``'bf16'`` / ``'fp16'``: run the image encoder under autocast.
+        precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run the image encoder under autocast, ``'int8'`` multiplies
+            bytes in all blocks but the first and the last; ``'auto'`` chooses, see
+            :mod:`ovseg.backbones.precision`; ``None``: fp32 unless an entry point chooses.
         multiple_of: round the photo's sides up to a multiple of this first (Trident 16).
         tiles: ``(rows, columns)`` of parts encoded one by one (Trident on Cityscapes: 1, 2).
 
@@ -199,19 +201,17 @@ class SamBackbone(nn.Module):
         self,
         weights: str = "sam/vit_b",
         checkpoint: str | Path | None = None,
-        precision: str = "fp32",
+        precision: str | None = None,
         multiple_of: int | None = None,
         tiles: tuple[int, int] = (1, 1),
     ) -> None:
-        super().__init__()
-        if precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"precision is {precision!r}; choose fp32, bf16 or fp16")
+        super().__init__(precision)
         if min(tiles) < 1:
             raise ValueError(f"tiles is {tiles}; give at least one row and one column")
         loaded = load_sam(weights, checkpoint=checkpoint)
         self.weights, self.sha256, self.supervision = weights, loaded.sha256, sam_supervision(weights)
         self.sam: Sam = loaded.model.eval().requires_grad_(False)
-        self.precision, self.multiple_of, self.tiles = precision, multiple_of, tuple(tiles)
+        self.multiple_of, self.tiles = multiple_of, tuple(tiles)
 
     @torch.no_grad()
     def forward(self, photo: Tensor) -> SamEncoding:
@@ -250,25 +250,21 @@ class SamBackbone(nn.Module):
         if encoder.pos_embed is not None:
             x = x + encoder.pos_embed
         x = x.contiguous()  # a convolution puts channels first, and every sum after it would keep that order
-        with self._autocast():
-            for block in encoder.blocks:
-                x, last = run_block(block, x)
+        settled = self.settled
+        with settled.autocast(x.device.type):
+            for i, block in enumerate(encoder.blocks):
+                with settled.layers(i, len(encoder.blocks)):
+                    x, last = run_block(block, x)
             embedding = encoder.neck(x.permute(0, 3, 1, 2))
         heads = {name: getattr(last, name)[0].float() for name in ("q", "k", "v")}
         return embedding.float(), LastBlock(**heads, rel_h=last.rel_h, rel_w=last.rel_w, scale=last.scale)
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.sam.device.type, dtype=dtype)
 
     def describe(self) -> dict[str, object]:
         """What travels with a result."""
         return {
             "weights": self.weights,
             "sha256": self.sha256,
-            "precision": self.precision,
+            "precision": str(self.settled),
             "multiple_of": self.multiple_of,
             "tiles": self.tiles,
         }

@@ -19,6 +19,7 @@ from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
 
 from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear
+from ovseg.backbones.precision import FP32, Settled
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
 
@@ -192,13 +193,16 @@ class VisionTower(nn.Module):
         """Patch embedding plus positions: ``[B, 3, H, W]`` normalised images to ``[B, P + h * w, d]`` tokens."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, grid: tuple[int, int], record: Iterable[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+    def run(
+        self, x: Tensor, grid: tuple[int, int], record: Iterable[int] = (), settled: Settled = FP32
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         """All blocks but the last.
 
         Args:
             x: ``[B, P + N, d]`` from :meth:`embed`.
             grid: ``(h, w)`` with ``h * w = N``.
             record: 0-based indices of blocks whose *input* tokens are wanted.
+            settled: decides which blocks multiply int8; autocast is the caller's.
 
         Returns:
             tokens that enter the last block, and ``{index: input tokens}``.
@@ -207,7 +211,8 @@ class VisionTower(nn.Module):
         for i, block in enumerate(self.blocks[:-1]):
             if i in record:
                 inputs[i] = x
-            x = block(x, grid)
+            with settled.layers(i, len(self.blocks)):
+                x = block(x, grid)
         if len(self.blocks) - 1 in record:
             inputs[len(self.blocks) - 1] = x
         return x, inputs

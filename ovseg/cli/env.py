@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Iterable, Mapping
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     pairs += [
         ("threads", f"{torch.get_num_threads()} (inter-op {torch.get_num_interop_threads()})"),
         ("CPU", torch.backends.cpu.get_cpu_capability()),
+        ("precision", _precision()),
         ("CUDA", _cuda()),
         ("CuPy", _cupy()),
         ("weights", cache_dir()),
@@ -69,6 +71,29 @@ def _print_operators(rows: Iterable[Mapping[str, str]]) -> None:
     for row in rows:
         table.add_row(*(Text(row[column]) for column in ("operator", "backend", "reasons")))
     console().print(table)
+
+
+def _precision() -> str:
+    """What ``precision='auto'`` means here, and why."""
+    import torch
+
+    from ovseg.backbones.int8 import int8_reasons
+    from ovseg.backbones.precision import ENVIRONMENT_VARIABLE, measured, measurement_file, settle
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        lines = [f"auto is {settle('auto', device).base} on {device}"]
+    except ValueError as error:
+        return str(error)
+    if os.environ.get(ENVIRONMENT_VARIABLE, "").strip():
+        lines.append(f"named by {ENVIRONMENT_VARIABLE}")
+    elif device.type == "cpu":
+        threads = torch.get_num_threads()
+        found = measured(threads)
+        lines.append(f"a transformer block takes {found.fp32_ms:.1f} ms in fp32, {found.bf16_ms:.1f} ms in bf16")
+        lines.append(f"kept in {measurement_file(threads)}")
+    lines.append(f"int8 on the CPU: {'; '.join(int8_reasons()) or 'where asked for'}")
+    return "\n".join(lines)
 
 
 def _version(package: str) -> str:

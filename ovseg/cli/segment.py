@@ -54,7 +54,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
     parser.add_argument("--short-side", type=int, help="resize photos to this short side before segmenting")
     parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is a GPU)")
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        help="number format of the encoders (default: as in the config, else auto: the fastest on this machine)",
+    )
     parser.set_defaults(run=run)
 
 

@@ -223,6 +223,7 @@ class OVTestLoop(BaseLoop):
             "number of samples": len(self.dataset),
             "checkpoint": file_sha256(checkpoint) if checkpoint else None,
             "words": described.get("vocabulary_hash"),
+            "precision": described.get("precision"),
             "weights": hashlib.sha256(json.dumps(described, sort_keys=True, default=describe).encode()).hexdigest(),
         }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import all_gather_object, is_distributed
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
@@ -20,6 +20,7 @@ from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import nn
 
 from ovseg.arguments import side_in_pixels, whole_number
+from ovseg.backbones.precision import ENVIRONMENT_VARIABLE, describe_precision, set_precision
 from ovseg.class_files import ClassListError
 from ovseg.engine.class_words import check_config
 from ovseg.engine.errors import ResumeError, SetupError
@@ -197,8 +198,25 @@ class EvalRunner(Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """The model on this process' device; nothing is trained, so there are no gradients to synchronise."""
-        return model.to(get_device())
+        """The model on this process' device; nothing is trained, so there are no gradients to synchronise.
+
+        Encoders whose config names no precision get ``'auto'``.
+
+        Raises:
+            SetupError: if a precision cannot be had on the device, or means different things to the processes.
+        """
+        model = model.to(get_device())
+        try:
+            set_precision(model, "auto", unstated_only=True)
+        except ValueError as error:
+            raise SetupError(str(error)) from error
+        settled = all_gather_object(describe_precision(model))
+        if any(other != settled[0] for other in settled):
+            raise SetupError(
+                f"precision 'auto' became {settled} on the processes, whose machines differ: name one in the config, "
+                f"or set {ENVIRONMENT_VARIABLE}"
+            )
+        return model
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **kwargs) -> dict:
         """Load weights into the model, safely.

@@ -49,7 +49,7 @@ class ResultRow:
         background, threshold: index of the background class and probability below which a pixel is given to it.
         vocabulary, vocabulary_hash, templates: the words and what they are put into.
         weights, weights_sha256, checkpoint, checkpoint_sha256: the model's weights; the checkpoint given on top.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: what CLIP computed in, e.g. ``fp32``, or ``bf16 (auto)`` where a measurement chose it.
         attention, refiners: parts of the method.
         supervision: what the parts were trained on.
         device: name of the processor or GPU; ``processes``: how many worked on it.

@@ -15,7 +15,6 @@ Which one wins depends on the hardware.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import product
 
 import torch
@@ -23,17 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.ops.dispatch import register_function
+from ovseg.processor import has_matrix_tiles
 
 ROW_ELEMENTS = 1 << 19  # logits of one block of the aggregation: 2 MiB of fp32
 BLOCK_BYTES = 2 << 20  # logits that an attention computes at once: small for the caches, large for matmul
 FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
-
-
-@lru_cache(maxsize=1)
-def has_matrix_tiles() -> bool:
-    """Whether this CPU multiplies bf16 tiles (AMX): then the fused kernel's extra columns cost next to nothing."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # new in torch 2.11
-    return capabilities.get("amx_bf16", False)
 
 
 def _prefers_fused(q: Tensor, width: int) -> bool:

@@ -212,7 +212,7 @@ class OpenVocabSegmentor(WordModel):
             "weights": self.backbone.weights,
             "weights_sha256": self.backbone.sha256,
             "weights_content": self._content(),
-            "precision": self.backbone.precision,
+            "precision": str(self.backbone.settled),
             "pos_embed": self.backbone.pos_embed,
             "vocabulary_hash": self.vocabulary.content_hash if self.vocabulary else None,
             "templates": self.text_encoder.templates.name,
