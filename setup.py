@@ -80,6 +80,7 @@ setup(
         "scale": ["ray[data]>=2.50", "pyarrow>=20", "webdataset>=1.0", "fsspec>=2025.1"],
         "geo": ["rasterio>=1.4"],
         "heif": ["pillow-heif>=1.0"],
+        "results": ["pandas>=2", "supervision>=0.25", "matplotlib>=3.8"],  # to_pandas(), to_supervision(), plot()
         "bench": ["matplotlib>=3.8"],  # the figures of tools/benchmark.py
         # zensical 0.1 needs a zensical-ui that is not published
         "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0"],
