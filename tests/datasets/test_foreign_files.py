@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from ovseg.datasets.convert import CONVERTERS, ConversionError, Job, UnsafeArchi
 from ovseg.datasets.convert.ade847 import read_objects
 from ovseg.datasets.convert.context import read_label_map
 from ovseg.datasets.convert.jobs import read_json, read_names
+from ovseg.datasets.convert.matlab import read_matrix
 from tests.datasets.fixtures import NAMES, build_official, save
 from tests.datasets.test_convert import make_tar, make_zip
 from tests.datasets.test_dataset import dataset_from_config
@@ -208,7 +210,9 @@ def test_mat_files(tmp_path):
     for content, message in (
         ({"labels": np.ones((2, 2))}, "no LabelMap, but labels"),
         ({"LabelMap": np.full((2, 2), 1.5)}, "whole numbers"),
-        ({"LabelMap": "text"}, "whole numbers"),
+        ({"LabelMap": "text"}, "no matrix of real numbers"),
+        ({"LabelMap": {"a": 1}}, "no matrix of real numbers"),
+        ({"LabelMap": np.ones((2, 2)) * 1j}, "no matrix of real numbers"),
         ({"LabelMap": np.zeros((0, 0))}, "whole numbers"),
         ({"LabelMap": np.full((2, 2), np.nan)}, "whole numbers"),
         ({"LabelMap": np.full((2, 2), 460)}, "has 1..459"),
@@ -216,6 +220,34 @@ def test_mat_files(tmp_path):
         scipy.io.savemat(path, content)
         with pytest.raises(ValueError, match=message):
             read_label_map(path)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_matrices_are_those_that_scipy_reads(tmp_path, dtype, compress):
+    path = tmp_path / "x.mat"
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (2, 1), (3, 5), (40, 30)):
+        other = {
+            "a": np.arange(3),
+            "s": {"b": "text"},
+            "c": "words",
+            "LabelMap": rng.integers(0, 99, shape).astype(dtype),
+        }
+        scipy.io.savemat(path, other, do_compression=compress)
+        found = read_matrix(path, "LabelMap")
+        np.testing.assert_array_equal(found, scipy.io.loadmat(path)["LabelMap"])
+        assert found.dtype.isnative
+
+
+def test_a_matrix_in_the_other_byte_order(tmp_path):
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    parts = element(6, struct.pack(">II", 11, 0)) + element(5, struct.pack(">ii", 2, 3)) + element(1, b"LabelMap")
+    matrix = element(14, parts + element(4, struct.pack(">6H", 1, 2, 3, 4, 5, 459)))
+    (tmp_path / "x.mat").write_bytes(b"MATLAB 5.0".ljust(124) + b"\x01\x00MI" + matrix)
+    assert read_matrix(tmp_path / "x.mat", "LabelMap").tolist() == [[1, 3, 5], [2, 4, 459]]
 
 
 def test_mat_files_that_cannot_be_read_do_not_stop_the_others(tmp_path):

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from ovseg.datasets.convert.jobs import ConversionError, Job, broken, read_json, read_names, require
+from ovseg.datasets.convert.matlab import read_matrix
 from ovseg.datasets.dataset import load_class_names
 from ovseg.datasets.files import atomic_path
 from ovseg.rle import MaskCodeError, check_size, decode_segmentation
@@ -115,24 +115,7 @@ def pc459_jobs(root: Path) -> list[Job]:
 
 def read_label_map(path: Path) -> np.ndarray:
     """uint16 class indices 0..458 of a ``.mat`` file whose ``LabelMap`` counts from 1."""
-    with open(path, "rb") as file:
-        head = file.read(128)
-    version = int.from_bytes(head[124:126], "little" if head[126:128] == b"IM" else "big")
-    if head[126:128] not in (b"IM", b"MI") or version not in (0x100, 0x200):
-        # an older kind (4) names sizes of any number of bytes, which scipy would ask the system for
-        raise ValueError("no readable MATLAB file: it does not begin as one of version 5 to 7 does")
-    if version == 0x200:
-        raise ValueError("a MATLAB 7.3 file (HDF5), the official ones are older; save it anew with `-v7`")
-    try:
-        content = scipy.io.loadmat(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy's reader raises whatever the damage leads to: zlib, struct, IndexError ...
-        raise ValueError(f"no readable MATLAB file ({type(error).__name__}: {error})") from error
-    if "LabelMap" not in content:
-        there = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
-        raise ValueError(f"it holds no LabelMap, but {there}")
-    labels = np.asarray(content["LabelMap"])
+    labels = read_matrix(path, "LabelMap")
     if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
         raise ValueError(f"LabelMap is no map of whole numbers ({labels.dtype} {list(labels.shape)})")
     if labels.min() < 1 or labels.max() > 459:
