@@ -46,12 +46,13 @@ def described(cls: T) -> T:
 
 
 def settings_of(component: object) -> dict[str, object]:
-    """Arguments of the constructor by name: the attribute of that name where there is one, else what was given."""
+    """Arguments of the constructor by name: the attribute of that name (or ``_name``), else what was given."""
     inside = getattr(component, "__dict__", {})
     given = inside.get(_SETTINGS, {})
     now = {**inside, **inside.get("_modules", {})}
     dumb = [name for name in given if isinstance(now.get(name), torch.nn.Module) and not _speaks(now[name])]
-    return {name: value if name in dumb else now.get(name, value) for name, value in given.items()}
+    live = {name: now.get(name, now.get(f"_{name}", value)) for name, value in given.items()}
+    return {name: given[name] if name in dumb else value for name, value in live.items()}
 
 
 def describe(value: object, depth: int = 0) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from ovseg import Segmenter
 from ovseg.apis import available_methods
+from ovseg.backbones import ClipBackbone
 from ovseg.describing import describe, described, plain, remember
 from ovseg.refiners import PAMR
 from ovseg.registry import OWN, REFINERS
@@ -82,6 +83,9 @@ def test_settings_are_those_of_now():
     head = Segmenter("nano", "sclip").model.head
     head.threshold = 0.25
     assert "threshold=0.25" in repr(head)
+    backbone = ClipBackbone("nano")
+    backbone.precision = "bf16"
+    assert "precision='bf16'" in repr(backbone)
 
 
 def test_a_users_component_is_described_too():

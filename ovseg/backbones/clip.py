@@ -65,8 +65,8 @@ class ClipBackbone(MixedPrecision):
         if compile is not None:
             self._encode = torch.compile(ClipBackbone._run, mode=compile, dynamic=False)
         # 0..255 scale, as the official pipelines normalise
-        self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(loaded.mean).float().view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(loaded.std).float().view(3, 1, 1) * 255, persistent=False)
 
     @property
     def patch_size(self) -> int:

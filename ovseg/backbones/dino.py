@@ -67,8 +67,8 @@ class DinoBackbone(MixedPrecision):
             raise ValueError(f"block is {block}, but {weights} has {depth} blocks")
         self.feature, self.block = feature, block % depth
         self.pos_embed = pos_embed
-        self.register_buffer("mean", torch.tensor(loaded.mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(loaded.std).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(loaded.mean).float().view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(loaded.std).float().view(3, 1, 1) * 255, persistent=False)
 
     @property
     def patch_size(self) -> int:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ovseg.backbones import kernels
 from ovseg.backbones.int8 import int8_reasons
 from ovseg.datasets.files import cache_folder, write_json
+from ovseg.float32 import KeepsFloat32
 from ovseg.processor import processor
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
@@ -89,7 +90,7 @@ class Measurement:
         return "bf16" if self.fp32_ms >= MARGIN * self.bf16_ms else "fp32"
 
 
-class MixedPrecision(nn.Module):
+class MixedPrecision(KeepsFloat32):
     """What an encoder needs to compute in the format of its ``precision`` setting.
 
     Args:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ovseg.content import Fingerprint, weights_of
 from ovseg.describing import described
+from ovseg.float32 import KeepsFloat32
 from ovseg.registry import BACKBONES, construct
 from ovseg.text import TextEncoder, Vocabulary
 from ovseg.text.auxiliary import AuxiliaryText
 
 
 @described
-class WordModel(BaseModel):
+class WordModel(KeepsFloat32, BaseModel):
     """A model that is told in words what to look for.
 
     Args:

@@ -88,7 +88,7 @@ def assemble(
     with torch.inference_mode(False), torch.no_grad():
         full = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
         model.load_state_dict(full, strict=True, assign=True)
-    return model.eval()
+    return model.float().eval()  # buffers that are not in the file follow torch's default dtype
 
 
 def _some(keys: list[str]) -> str:

@@ -155,7 +155,9 @@ def test_a_source_that_is_built_late_is_built_where_the_model_is(tmp_path, monke
     cached = CachedRegions(dict(type="SamMasks", weights="sam/vit_b"), tmp_path).to("meta")
     assert {p.device.type for p in cached.source.parameters()} == {"meta"}
     assert not cached.state_dict(), "a checkpoint does not depend on whether a mask was missing"
-    assert {p.device.type for p in cached.to(torch.float64).source.parameters()} == {"meta"}
+    late = CachedRegions(dict(type="SamMasks", weights="sam/vit_b"), tmp_path)
+    assert {p.device.type for p in late.source.parameters()} == {"cpu"}
+    assert {p.device.type for p in late.to("meta").source.parameters()} == {"meta"}, "a source moves with its cache"
 
 
 @pytest.mark.parametrize("edit", EDITS)
