@@ -1,10 +1,18 @@
 """README's first command, on a few images."""
 
+import argparse
 import json
 
 import pytest
 
+from ovseg.cli.nano import FIRST, add_parser, evaluation_config
 from tools.eval_nano import main
+
+
+def parse_args(*args):
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return parser.parse_args(["nano", "--out", "x", *args])
 
 
 def test_summary_table_runs_and_pictures(tmp_path, capsys):
@@ -19,6 +27,7 @@ def test_summary_table_runs_and_pictures(tmp_path, capsys):
     for values in summary.values():
         for value in values.values():
             assert 0 <= value <= 100 and f"{value:.1f}" in out
+    assert out.count("first 2 images") == 2  # the table says what it is of
     assert len(list((tmp_path / "overlays").rglob("*.png"))) == 4
     result = json.loads((tmp_path / "runs" / "scenes" / "clip" / "result.json").read_text())
     assert "nano" in json.dumps(result)
@@ -33,3 +42,18 @@ def test_unknown_method_is_one_line(tmp_path, capsys):
 def test_unknown_split_is_refused(tmp_path):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), "--splits", "voc"])
+
+
+def test_without_a_size_it_is_the_documented_subset(tmp_path):
+    limits = [parse_args(*size).limit for size in ([], ["--full"], ["--limit", "7"])]
+    assert limits == [FIRST, None, 7]
+    for limit, indices in zip(limits, (FIRST, None, 7), strict=True):
+        config = evaluation_config("clip", "scenes", tmp_path, limit, 0)
+        assert config.test_dataloader.dataset.get("indices") == indices
+
+
+@pytest.mark.parametrize("size", [["--limit", "0"], ["--limit", "-3"], ["--limit", "4.5"], ["--limit", "3", "--full"]])
+def test_a_size_that_is_none_is_refused(size, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_args(*size)
+    assert stopped.value.code == 2 and "--limit" in capsys.readouterr().err
