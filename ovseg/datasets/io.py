@@ -237,7 +237,7 @@ def _need_heif() -> None:
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        raise FormatError("HEIC photos need the package pillow-heif: pip install pillow-heif") from None
+        raise FormatError("HEIC photos need pillow-heif: pip install pillow-heif (or 'ovseg[heif]')") from None
 
 
 def _jpeg(file: Source, image: Image.Image) -> np.ndarray:
