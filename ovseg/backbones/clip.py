@@ -96,7 +96,7 @@ class ClipBackbone(MixedPrecision):
             record: 0-based indices of the blocks whose input tokens the attention wants
                 (:meth:`ovseg.attention.LastBlockAttention.needs_inputs_of`).
         """
-        count, batch = len(images), images
+        count, batch = images.shape[0], images  # a size, not len(): that would fix the batch of an exported graph
         if self.compile_mode is not None:
             batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
         x, inputs = self._encode(self, batch, tuple(record), self.settled)

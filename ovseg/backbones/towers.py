@@ -244,6 +244,8 @@ class VisionTower(nn.Module):
         if mode not in POS_EMBED_MODES:
             raise ValueError(f"pos_embed is {mode!r}; choose one of {', '.join(POS_EMBED_MODES)}")
         h0, w0 = self.native_grid
+        if torch.compiler.is_exporting():
+            return self._resized_to_any(patch_part, grid, mode)
         if grid == (h0, w0) or (mode == "scale" and grid[0] * grid[1] == h0 * w0):
             return patch_part[None]
         trained = torch.is_grad_enabled() and patch_part.requires_grad
@@ -270,6 +272,33 @@ class VisionTower(nn.Module):
             method = "bicubic" if mode == "size" else "bilinear"
             image = F.interpolate(image, size=grid, mode=method, align_corners=False)
         return image.flatten(2).transpose(1, 2).to(patch_part.dtype)
+
+    def _resized_to_any(self, patch_part: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
+        """:meth:`positions` without a decision that depends on ``grid``: one graph serves windows of all sizes."""
+        if mode != "scale":
+            return self._resized(patch_part, grid, mode)
+        h0, w0 = self.native_grid
+        table = patch_part.float()
+        rows, columns = (_bicubic(n0, n, (n + 0.1) / n0, table) for n0, n in zip((h0, w0), grid, strict=True))
+        resized = (rows @ (columns @ table.view(h0, w0, -1)).flatten(1)).view(grid[0] * grid[1], -1)
+        index = torch.arange(grid[0] * grid[1], device=table.device)
+        native = index[-1] == h0 * w0 - 1
+        return torch.where(native, table[index.clamp(max=h0 * w0 - 1)], resized)[None].to(patch_part.dtype)
+
+
+def _bicubic(size: int, new_size: int, scale: float, like: Tensor) -> Tensor:
+    """``[new_size, size]`` weights of torch's bicubic interpolation by a scale factor (a = -0.75, edges repeated)."""
+    at = (torch.arange(new_size, dtype=torch.float32, device=like.device) + 0.5) / scale - 0.5
+    first = at.floor()
+    weights = like.new_zeros(new_size, size)
+    for tap in (-1, 0, 1, 2):
+        x = (at - first - tap).abs()
+        near = (1.25 * x - 2.25) * x * x + 1
+        far = ((-0.75 * x + 3.75) * x - 6) * x + 3
+        index = (first + tap).clamp(0, size - 1)
+        place = torch.arange(size, device=like.device) == index[:, None]
+        weights = weights + torch.where(x <= 1, near, far)[:, None] * place
+    return weights
 
 
 class OpenClipTower(VisionTower):

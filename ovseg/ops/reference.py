@@ -228,12 +228,11 @@ def self_self_attention(
 def neighbour_bias(grid: Sequence[int], std: float, tokens: int, device: torch.device) -> Tensor:
     """NACLIP equation 5: [N, N] Gaussian of the distance between grid cells, 0 for the prefix tokens before them."""
     height, width = grid
-    cell = torch.arange(height * width, device=device)
-    row, column = cell // width, cell % width
+    row = torch.arange(height, device=device)[:, None].expand(height, width).flatten()
+    column = torch.arange(width, device=device).expand(height, width).flatten()
     squared = (row[:, None] - row) ** 2 + (column[:, None] - column) ** 2
-    bias = torch.zeros(tokens, tokens, device=device)
-    bias[tokens - len(cell) :, tokens - len(cell) :] = torch.exp(-squared / (2 * std**2))
-    return bias
+    prefix = tokens - height * width
+    return F.pad(torch.exp(-squared / (2 * std**2)), (prefix, 0, prefix, 0))
 
 
 def decomposed_logits(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
