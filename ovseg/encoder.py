@@ -42,6 +42,8 @@ class WindowEncoder:
         attention: runs CLIP's last block.
         guide: windows, CLIP's mean and deviation to features that the attention looks at; ``None``: it needs none.
         views: encodes each window in several variants (ITACLIP); ``None``: each is seen once.
+        engine: RGB windows (0..255) and unit word vectors to cosines, in place of backbone and attention, for windows
+            of the sizes that its ``takes`` accepts (:class:`ovseg.export.OnnxEngine`); ``None``: torch.
     """
 
     windows: SlidingWindows
@@ -49,6 +51,7 @@ class WindowEncoder:
     attention: LastBlockAttention
     guide: Callable[[Tensor, Tensor, Tensor], FeatureMap] | None = None
     views: Callable[..., Tensor] | None = None
+    engine: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def patch_size(self) -> int:
@@ -112,6 +115,9 @@ class WindowEncoder:
             encode = self.encode
             cosines = self.views(batch.windows, lambda w: encode(replace(batch, windows=w)), queries.cosines)
             return queries.scores(cosines)
+        if self.engine is not None and self.engine.takes(*batch.windows.shape[-2:]):
+            pixels = batch.windows * self.backbone.std + self.backbone.mean
+            return queries.scores(self.engine(pixels, queries.text))
         features = self.encode(batch)
         scores = queries.scores(queries.cosines(features))
         if queries.probability_scale is None or queries.background is None:

@@ -162,6 +162,7 @@ STITCHES = _registry("stitch", locations=["ovseg.stitches"])
 HEADS = _registry("head", locations=["ovseg.heads"])
 REFINERS = _registry("refiner", locations=["ovseg.refiners"])
 VIEWS = _registry("views", locations=["ovseg.views"])
+ENGINES = _registry("engine", locations=["ovseg.export"])
 
 DATASETS = _registry("dataset", parent=_DATASETS, locations=["ovseg.datasets", "ovseg.nano"])
 TRANSFORMS = _registry("transform", parent=_TRANSFORMS, locations=["ovseg.datasets", "ovseg.regions"])
@@ -185,6 +186,6 @@ INHERITED = tuple(
 )
 
 OWN = (
-    *(MODELS, BACKBONES, ATTENTIONS, GUIDES, REGION_ENCODERS, REGIONS, STITCHES, HEADS, REFINERS, VIEWS),
+    *(MODELS, BACKBONES, ATTENTIONS, GUIDES, REGION_ENCODERS, REGIONS, STITCHES, HEADS, REFINERS, VIEWS, ENGINES),
     *(DATASETS, TRANSFORMS, METRICS, LOOPS, HOOKS, VISUALIZERS),
 )

@@ -15,7 +15,19 @@ from ovseg.encoder import WindowEncoder
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
 from ovseg.queries import Queries
-from ovseg.registry import ATTENTIONS, BACKBONES, GUIDES, HEADS, MODELS, REFINERS, REGIONS, STITCHES, VIEWS, construct
+from ovseg.registry import (
+    ATTENTIONS,
+    BACKBONES,
+    ENGINES,
+    GUIDES,
+    HEADS,
+    MODELS,
+    REFINERS,
+    REGIONS,
+    STITCHES,
+    VIEWS,
+    construct,
+)
 from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.segmentors.words import WordModel
 from ovseg.windows import SlidingWindows
@@ -45,6 +57,7 @@ class OpenVocabSegmentor(WordModel):
         label_refiners: configs of registered refiners that are called with the final labels, the :class:`Photo` and
             the :class:`Evidence` of the labels, and give better labels (ITACLIP's morphological closing).
         supervision: what the parts were trained on, for the result row.
+        engine: config of a registered engine that computes windows' scores in place of torch.
         **words: ``backbone``, ``vocabulary``, ``templates``, ``auxiliary_text``, ``text_cache`` and MMEngine's habits:
             see :class:`ovseg.segmentors.words.WordModel`.
 
@@ -68,6 +81,7 @@ class OpenVocabSegmentor(WordModel):
         head: dict | None = None,
         label_refiners: Sequence[dict] = (),
         supervision: str = "CLIP: image-text pairs",
+        engine: dict | None = None,
         **words: Any,
     ) -> None:
         super().__init__(**words)
@@ -83,12 +97,19 @@ class OpenVocabSegmentor(WordModel):
         self.head = HEADS.build(head or dict(type="MaxQueryHead"))
         self.label_refiners = [REFINERS.build(r) for r in label_refiners]
         self.supervision = supervision
+        self.engine = ENGINES.build(engine) if engine else None
 
     # ------------------------------------------------------------------ what the parts are given
     @property
     def encoder(self) -> WindowEncoder:
-        """From photos to features of their windows."""
-        return WindowEncoder(self.windows, self.backbone, self.attention, self.guide, self.views)
+        """From photos to features of their windows.
+
+        Raises:
+            ExportError: if an engine is set that was made of other weights or another attention.
+        """
+        if self.engine is not None:
+            self.engine.check_fits(self._content(), repr(self.attention))
+        return WindowEncoder(self.windows, self.backbone, self.attention, self.guide, self.views, self.engine)
 
     @property
     def queries(self) -> Queries:
@@ -219,6 +240,7 @@ class OpenVocabSegmentor(WordModel):
             "probability_scale": self.probability_scale,
             "refiners": [repr(r) for r in (*self.refiners, *self.label_refiners)],
             "auxiliary_text": repr(self.auxiliary_text) if self.auxiliary_text else None,
+            "engine": repr(self.engine) if self.engine else None,
             "supervision": self.supervision_of_parts(),
             **self.windows.describe(),
             **self.head.describe(),
