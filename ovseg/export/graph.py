@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ovseg.encoder import WindowBatch
+from ovseg.errors import SetupError
 from ovseg.queries import Queries
 from ovseg.segmentors import OpenVocabSegmentor
 from ovseg.stitches import ScoreStitch
@@ -15,7 +16,7 @@ MIN_CELLS = 2
 """Smallest windows of an exported graph, in patches per side."""
 
 
-class ExportError(RuntimeError):
+class ExportError(SetupError):
     """A model cannot be exported, or an exported file does not do what the model does."""
 
 

@@ -1,0 +1,102 @@
+"""``ovseg export``: write a method as one ONNX file whose classes stay open.
+
+    ovseg export --method sclip --out sclip.onnx
+    ovseg export --method naclip --model openai/ViT-B-16 --out naclip.onnx --int8 --classes "cat, sofa; couch, grass"
+    ovseg export --method sclip --out sclip.pt2
+
+A name that ends in .pt2 gets a torch.export program. With --classes the words' embeddings are written beside the file
+(OUT.words.npz: ``text`` [words, D], ``word_to_class``, ``names``): what demo/onnx_numpy.py needs to run without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ovseg.cli._output import print_pairs
+from ovseg.cli._status import DONE
+from ovseg.errors import SetupError
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The command's arguments."""
+    parser = commands.add_parser(
+        "export",
+        help="write a method as an ONNX file or a torch.export program",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="nano", help="CLIP weights by catalogue name (default: nano, embedded)")
+    parser.add_argument("--method", default="naclip", help="segmentation method (default: naclip)")
+    parser.add_argument("--config", help="config file to use instead of --model and --method")
+    parser.add_argument("--checkpoint", help="file with the CLIP weights")
+    parser.add_argument("--out", required=True, type=Path, help="file to write: .onnx or .pt2")
+    parser.add_argument("--int8", action="store_true", help="also write OUT with .int8.onnx: a quarter of the size")
+    parser.add_argument("--classes", help="words whose embeddings are written beside the file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export; returns the exit status."""
+    if args.out.suffix not in (".onnx", ".pt2"):
+        raise SetupError(f"--out {args.out}: the name ends in .onnx or .pt2")
+    if args.int8 and args.out.suffix != ".onnx":
+        raise SetupError(f"--int8 goes with a name that ends in .onnx, not {args.out}")
+    import torch
+
+    from ovseg import Segmenter
+    from ovseg.datasets.files import atomic_path
+    from ovseg.export import check_onnx, export_program, quantise_onnx, write_onnx
+
+    try:
+        segmenter = Segmenter(
+            args.model,
+            args.method,
+            config=args.config,
+            checkpoint=args.checkpoint,
+            device="cpu",
+            precision="fp32",
+        )
+    except ValueError as error:  # methods and weights that do not exist
+        raise SetupError(str(error)) from error
+    model, rows = segmenter.model, []
+    if args.out.suffix == ".pt2":
+        with atomic_path(args.out) as temporary:
+            torch.export.save(export_program(model), temporary)
+        rows.append((str(args.out), f"{args.out.stat().st_size / 1e6:.1f} MB"))
+    else:
+        rows.append(_row(args.out, write_onnx(model, args.out)))
+    if args.int8:
+        small = args.out.with_suffix(".int8.onnx")
+        quantise_onnx(args.out, small)
+        rows.append(_row(small, check_onnx(model, small)))
+    if args.classes:
+        rows.append(_write_words(segmenter, args))
+    print_pairs(rows)
+    return DONE
+
+
+def _row(path: Path, check) -> tuple[str, str]:
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    return str(path), f"{size}, cosines within {check.difference:.1g} of torch, {check.labels:.1%} of best words equal"
+
+
+def _write_words(segmenter, args: argparse.Namespace) -> tuple[str, str]:
+    import numpy as np
+
+    from ovseg import Vocabulary
+    from ovseg.datasets.files import atomic_path
+
+    try:
+        segmenter.set_vocabulary(Vocabulary.from_argument(args.classes))
+    except ValueError as error:
+        raise SetupError(str(error)) from error
+    path = args.out.with_name(args.out.name + ".words.npz")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            text=segmenter.model.text.numpy(),
+            word_to_class=segmenter.model.query_to_class.numpy(),
+            names=np.array(segmenter.vocabulary.display_names),
+        )
+    return str(path), f"{len(segmenter.model.text)} words"
