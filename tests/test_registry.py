@@ -23,7 +23,8 @@ from ovseg.windows import SlidingWindows
         (ATTENTIONS, dict(type="NeighbourAttention", std="wide"), "std is 'wide'; a number is expected"),
         (ATTENTIONS, dict(type="SelfSelfAttention", terms=("z",)), "SelfSelfAttention: .*z"),
         (REFINERS, dict(type="PAMR", iterations=2.5), "iterations is 2.5; a whole number is expected"),
-        (MODELS, dict(type="OpenVocabSegmentor"), "needs the arguments backbone, attention"),
+        (MODELS, dict(type="OpenVocabSegmentor"), "needs the argument attention"),
+        (MODELS, dict(type="OpenVocabSegmentor", attention=dict(type="ValueAttention")), "argument: 'backbone'"),
         (MODELS, dict(type="no.such.Thing"), "no model 'no.such.Thing'"),
     ],
 )
