@@ -391,3 +391,31 @@ def test_zip_members_that_need_a_password_are_named(tmp_path):
     assert zipfile.ZipFile(tmp_path / "x.zip").infolist()[0].flag_bits & 1
     with pytest.raises(UnsafeArchive, match="encrypted"):
         extract(tmp_path / "x.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "segmentation, reason",
+    [
+        ({"size": [1, 1], "counts": [1]}, "is needed"),
+        ({"size": None, "counts": [3, 4]}, "hold 7 pixels"),  # of the photo's size, but runs that do not fill it
+        ({"size": None, "counts": "3"}, "hold 3 pixels"),
+        ({"size": None, "counts": [2**62, 2**62]}, "whole number of pixels"),
+        ([[1, 1]], "1 points"),
+        ([[0, 0, 1e9, 0, 3, 3]], "far outside"),
+        ([[0, 0, float("nan"), 0, 3, 3]], "no finite number"),
+        (7, "run lengths or a list of polygons"),
+    ],
+)
+def test_damaged_masks_of_context_are_recorded(tmp_path, segmentation, reason):
+    build_official(tmp_path, "context60")
+    path = tmp_path / "VOCdevkit/VOC2010/trainval_merged.json"
+    data = json.loads(path.read_text())
+    kept = next(i for i in data["images"] if i["phase"] == "val")
+    region = next(r for r in data["annos_segmentation"] if r["image_id"] == kept["image_id"])
+    if isinstance(segmentation, dict) and segmentation["size"] is None:
+        segmentation = {**segmentation, "size": [kept["height"], kept["width"]]}
+    region["segmentation"] = segmentation
+    path.write_text(json.dumps(data))
+    failures = run_jobs(CONVERTERS["context"](tmp_path))
+    assert len(failures) == 1 and Path(kept["file_name"]).stem in next(iter(failures))
+    assert reason in next(iter(failures.values()))

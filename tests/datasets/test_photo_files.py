@@ -327,7 +327,7 @@ def special(folder, kind):
         ("folder", "a directory"),
         ("link to a pipe", "named pipe"),
         ("link to itself", "symbolic links"),
-        ("dangling link", "no such file"),
+        ("dangling link", "does not exist"),
         ("zero", "a device"),
         ("null", "a device"),
     ],
