@@ -32,23 +32,25 @@ def suggestion(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
 def parameters(target: Callable) -> tuple[list[str], bool]:
     """Names of the arguments ``target`` takes by keyword, and whether it takes any others besides.
 
-    A class whose ``__init__`` hands ``**kwargs`` on is asked together with its base classes.
+    A class whose ``__init__`` takes ``**kwargs`` hands them on to the next in its line of bases: that one is asked as
+    well, and so on to the first that takes no others.
     """
-    try:
-        signature = inspect.signature(target)
-    except (ValueError, TypeError):  # a built-in without a signature
-        return [], True
-    kinds = inspect.Parameter
-    names = [
-        p.name for p in signature.parameters.values() if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
-    ]
-    is_open = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
-    if is_open and inspect.isclass(target):
-        for base in target.__mro__[1:]:
-            if "__init__" in vars(base) and base is not object:
-                more, _ = parameters(base)
-                names += [name for name in more if name not in names]
-    return names, is_open
+    line = [target]
+    if inspect.isclass(target):
+        line += [base for base in target.__mro__[1:] if "__init__" in vars(base) and base is not object]
+    names: list[str] = []
+    for one in line:
+        try:
+            signature = inspect.signature(one)
+        except (ValueError, TypeError):  # a built-in without a signature
+            return names, True
+        kinds = inspect.Parameter
+        found = signature.parameters.values()
+        named = [p.name for p in found if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
+        names += [name for name in named if name not in names]
+        if not any(p.kind is kinds.VAR_KEYWORD for p in found):
+            return names, False
+    return names, True
 
 
 def argument_fault(target: Callable, given: Mapping[str, object], complete: bool = True) -> str | None:

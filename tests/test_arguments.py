@@ -58,8 +58,18 @@ class Base:
     def __init__(self, interval: int = 1, name: str | None = None) -> None: ...
 
 
-class Open(Base):
-    def __init__(self, size: float, **kwargs) -> None: ...
+class Between:
+    def __init__(self, *args, unit: str = "px", **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+
+
+class Open(Between, Base):
+    def __init__(self, size: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+
+
+class Collects:
+    def __init__(self, interval: int = 1, **kwargs) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -67,7 +77,9 @@ class Open(Base):
     [
         (dict(size=1), None),
         (dict(size=1.5, interval=3, name=None), None),
-        (dict(size=1, anything=3), None),
+        (dict(size=1, unit="cm"), None),
+        (dict(size=1, anything=3), "no argument 'anything'"),
+        (dict(size=1, iv=3), "no argument 'iv'"),
         (dict(size=1, intervall=3), "no argument 'intervall'; did you mean 'interval'"),
         (dict(interval=3), "needs the argument size"),
         (dict(size="large"), "size is 'large'; a number is expected"),
@@ -77,6 +89,11 @@ class Open(Base):
 def test_arguments_of_a_class_that_hands_some_on(given, fault):
     found = argument_fault(Open, given)
     assert found is None if fault is None else fault in found
+
+
+def test_a_class_without_an_end_to_its_keywords_takes_all_but_typing_errors():
+    assert argument_fault(Collects, dict(interval=2, anything=3)) is None
+    assert "did you mean 'interval'" in argument_fault(Collects, dict(intervall=2))
 
 
 @pytest.mark.parametrize(
