@@ -8,22 +8,28 @@ model.segment("photo.jpg").save("out.png")
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from ovseg.arguments import side_in_pixels, suggestion
 from ovseg.backbones.precision import set_precision
-from ovseg.datasets.io import read_image
-from ovseg.datasets.transforms import resize_short_side
-from ovseg.engine.config import config_root
-from ovseg.registry import MODELS
+from ovseg.datasets.given import ChannelOrder, Layout, Picture, as_list, as_rgb
+from ovseg.engine.config import check_config, config_root, load_config
+from ovseg.errors import SetupError
+from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.results import SegmentationResult
 from ovseg.structures import resolve_device
 from ovseg.text import Vocabulary
+
+DEFAULT_SHORT_SIDE = 336
+# What a data pipeline does besides resizing: the photo is given, and there is no label map.
+_NO_RESIZING = ("LoadImage", "LoadMask", "PackInputs")
 
 
 def available_methods() -> list[str]:
@@ -32,31 +38,59 @@ def available_methods() -> list[str]:
 
 
 def method_config(method: str, weights: str = "nano") -> Config:
-    """The config of a method with given CLIP weights.
+    """The config of a method with given CLIP weights: a published protocol.
 
-    nano has configs of its own (its windows are smaller); for other weights the method's base config is used with the
-    weights put in, and the short side of its config for VOC21.
+    Weights that have configs of their own (nano: its windows are smaller) take those for the scenes; all others take
+    the method's config for VOC21, which is its paper's, with the weights put in. ``config.protocol`` says which, and
+    how what you get differs from it. The words are yours; a text that belongs to VOC21's words (ITACLIP's definitions)
+    is left out.
 
     Raises:
-        ValueError: for an unknown method, listing those there are.
+        SetupError: for an unknown method, listing those there are.
     """
+    if method not in available_methods():
+        known = available_methods()
+        raise SetupError(f"unknown method {method!r}{suggestion(method, known)}; there are {', '.join(known)}")
     root = config_root()
     own = root / weights / f"{method}_{weights}_scenes.py"
-    base = root / "_base_" / "models" / f"{method}.py"
     if own.is_file():
-        return Config.fromfile(own)
-    if not base.is_file():
-        raise ValueError(f"unknown method {method!r}; there are {', '.join(available_methods())}")
-    config = Config.fromfile(base)
+        config = load_config(own)
+        general = Config.fromfile(root / "_base_" / "models" / f"{method}.py").model
+        config.protocol = f"{method} on {weights}'s scenes ({own.relative_to(root)}); words: yours"
+        if changed := _other_settings(config.model, general):
+            config.protocol += f"; {weights}'s own settings of {', '.join(changed)}"
+        return config
+    (file,) = root.glob(f"*/{method}_vitb16_voc21.py")
+    config = load_config(file)
+    differences = ["words: yours"]
+    published = config.model.backbone.weights
+    if weights != published:
+        differences.append(f"weights: {weights}, there {published}")
     config.model.backbone.weights = weights
-    benchmark = root / method / f"{method}_vitb16_voc21.py"
-    if benchmark.is_file():
-        config.short_side = Config.fromfile(benchmark).get("short_side")
+    if config.model.pop("auxiliary_text", None):
+        differences.append("no texts beside the names, there definitions of VOC21's classes")
+    config.protocol = f"{method} on VOC21 ({file.relative_to(root)}); {'; '.join(differences)}"
     return config
+
+
+def _other_settings(model: Mapping, general: Mapping) -> list[str]:
+    """Parts of a model config that differ from the method's general one, with the component where it is another."""
+    changed = []
+    for key in sorted({*model, *general} - {"backbone", "vocabulary"}):
+        here, there = model.get(key), general.get(key)
+        kinds = [part.get("type") if isinstance(part, Mapping) else None for part in (here, there)]
+        if here != there:
+            changed.append(key if kinds[0] == kinds[1] else f"{key} ({kinds[0]} for {kinds[1]})")
+    return changed
 
 
 class Segmenter:
     """A method ready to segment photos.
+
+    Without ``config`` it runs a published protocol (short side, windows, thresholds of the method's own config for
+    VOC21; nano's for its scenes) with your words; :attr:`protocol` says which one and how this differs. With ``config``
+    it runs that config. Either way photos are resized by the config's own test pipeline, except that the whole photo is
+    labelled where a benchmark judges a central square (CLIPtrase). Thresholds act only where a background is named.
 
     Args:
         weights: CLIP weights by catalogue name (``python -m ovseg weights list``); ``'nano'`` is embedded.
@@ -65,10 +99,18 @@ class Segmenter:
         checkpoint: file with the CLIP weights, instead of the catalogue's.
         device: ``'cpu'``, ``'cuda'``, ...; ``None``: CUDA where there is a GPU.
         short_side: photos are resized so that their short side has this many pixels before windows are cut; ``None``:
-            the method's own setting where its config has one, else 336.
+            the config's own, else 336.
         precision: of all encoders: ``'fp32'``, ``'bf16'``, ``'fp16'``, ``'int8'``, or ``'auto'``: the fastest on this
             device by capability or measurement (:mod:`ovseg.backbones.precision`); ``None``: as in the config, and
             ``'auto'`` where that states none.
+
+    Attributes:
+        protocol: one line: what is run, and how it differs from the published protocol.
+
+    Raises:
+        ValueError: for a method, device, short side, precision or config that cannot be run (most as its subclass
+            :class:`ovseg.errors.SetupError`).
+        WeightsError: for weights that are unknown, not here or damaged.
     """
 
     def __init__(
@@ -82,20 +124,24 @@ class Segmenter:
         short_side: int | None = None,
         precision: str | None = None,
     ) -> None:
-        if short_side is not None and short_side < 1:
-            raise ValueError(f"short_side is {short_side}; give a number of pixels, e.g. 336")
-        if config is None:
-            config = method_config(method, weights)
-        elif not isinstance(config, Config):
-            config = Config.fromfile(config)
+        if short_side is not None:
+            short_side = side_in_pixels("short_side", short_side, DEFAULT_SHORT_SIDE)
+        device = resolve_device(device)
+        config = _config_of(config, method, weights)
         model = config.model.copy()
         model.vocabulary = None
         if checkpoint is not None:
             model.backbone.checkpoint = str(checkpoint)
-        self.model = MODELS.build(model).to(resolve_device(device)).eval()
+        self.model = MODELS.build(model).to(device).eval()
+        if not hasattr(self.model, "prepare"):
+            raise SetupError(
+                f"config {config.filename}: {model.type} is trained, it segments no photos; give a config that is "
+                "evaluated"
+            )
         set_precision(self.model, precision or "auto", unstated_only=precision is None)
         self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
-        self.short_side = config.get("short_side") or 336 if short_side is None else short_side
+        self._resize, self.short_side, note = _resize_steps(config, short_side)
+        self.protocol = "; ".join(filter(None, [config.get("protocol") or f"config {config.filename}", note]))
 
     @classmethod
     def from_config(cls, config: str | Path | Config, **kwargs) -> Segmenter:
@@ -136,38 +182,116 @@ class Segmenter:
                     stacklevel=2,
                 )
 
-    def segment(self, image: str | Path | bytes | np.ndarray) -> SegmentationResult:
-        """Segment one photo; see :meth:`segment_batch`."""
-        return self.segment_batch([image])[0]
-
-    def segment_batch(self, images: Sequence[str | Path | bytes | np.ndarray]) -> list[SegmentationResult]:
-        """Segment photos of any sizes; the result of each does not depend on the others.
+    def segment(
+        self, image: Picture, *, channel_order: ChannelOrder | None = None, layout: Layout | None = None
+    ) -> SegmentationResult:
+        """Segment one photo.
 
         Args:
-            images: paths, encoded bytes, or uint8 RGB arrays ``[H, W, 3]``.
+            image: a path, encoded bytes, a binary file object, a Pillow image, a NumPy array ``[H, W]`` or
+                ``[H, W, C]``, or a torch tensor (``[C, H, W]`` or ``[H, W, C]``); uint8, or floats from 0 to 1. See
+                :func:`ovseg.datasets.given.as_rgb`.
+            channel_order: of an array or tensor: ``'rgb'`` (the default) or ``'bgr'``, as OpenCV gives them.
+            layout: of an array or tensor: ``'hwc'`` or ``'chw'``, where the shape does not say it.
+
+        Returns:
+            labels at the photo's own size.
 
         Raises:
             ImageReadError: naming the photo that cannot be read.
-            ValueError: if no vocabulary was set, or an array is not a uint8 RGB image.
+            TypeError: for anything that is no picture.
+            ValueError: if no vocabulary was set, or for an array whose pixels are not clear.
         """
-        arrays = [_as_rgb(image) for image in images]
-        photos = [self.model.prepare(self._resized(a), a.shape[:2], _to_tensor(a)) for a in arrays]
+        return self._segment([as_rgb(image, channel_order, layout)], [image])[0]
+
+    def segment_batch(
+        self,
+        images: Iterable[Picture],
+        *,
+        channel_order: ChannelOrder | None = None,
+        layout: Layout | None = None,
+    ) -> list[SegmentationResult]:
+        """Segment photos of any sizes; the result of each does not depend on the others.
+
+        Args:
+            images: a list of what :meth:`segment` takes, or an array or tensor of four dimensions.
+            channel_order, layout: as in :meth:`segment`, for all of them.
+
+        Raises:
+            TypeError: for a single picture.
+            ImageReadError, TypeError, ValueError: as in :meth:`segment`.
+        """
+        images = as_list(images)
+        return self._segment([as_rgb(image, channel_order, layout) for image in images], images)
+
+    def _segment(self, arrays: Sequence[np.ndarray], sources: Sequence[Picture]) -> list[SegmentationResult]:
+        photos = []
+        for array, source in zip(arrays, sources, strict=True):
+            results = dict(image=array, original=array, ori_shape=array.shape[:2])
+            if isinstance(source, str | Path):
+                results["img_path"] = str(source)
+            for step in self._resize:
+                try:
+                    results = step.transform(results)
+                except KeyError as error:
+                    if "img_path" in results or error.args != ("img_path",):
+                        raise
+                    name = type(step).__name__
+                    raise SetupError(
+                        f"{name} of this config looks a file up by the photo's name: give the photo as a path"
+                    ) from error
+            regions = results.get("regions")
+            regions = None if regions is None else torch.from_numpy(regions)
+            photos.append(self.model.prepare(_to_tensor(results["image"]), array.shape[:2], _to_tensor(array), regions))
         labels = self.model.predict(photos)
         names = self.model.vocabulary.display_names
         return [
             SegmentationResult(y.cpu().numpy().astype(np.uint16), names, a) for y, a in zip(labels, arrays, strict=True)
         ]
 
-    def _resized(self, image: np.ndarray) -> Tensor:
-        return _to_tensor(resize_short_side(image, self.short_side))
+
+def _config_of(config: str | Path | Config | None, method: str, weights: str) -> Config:
+    """A checked config of what was asked for."""
+    if config is None:
+        return method_config(method, weights)
+    if isinstance(config, Config):
+        check_config(config)
+    elif isinstance(config, str | Path):
+        config = load_config(config)
+    else:
+        raise SetupError(f"config is a {type(config).__name__}; give a file or an MMEngine Config")
+    if not isinstance(config.get("model"), Mapping):
+        raise SetupError(f"config {config.filename or ''} has no model: give the config of a method")
+    return config
 
 
-def _as_rgb(image: str | Path | bytes | np.ndarray) -> np.ndarray:
-    if not isinstance(image, np.ndarray):
-        return read_image(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"array of shape {image.shape} and type {image.dtype}; give uint8 RGB [H, W, 3]")
-    return image
+def _resize_steps(config: Config, short_side: int | None) -> tuple[list, int | None, str]:
+    """The resizing of a config's test pipeline, for one photo without a label map.
+
+    Returns:
+        its steps, the short side they give (``None``: they do not say), and how this differs from the pipeline.
+    """
+    loader = config.get("test_dataloader") or {}
+    pipeline = (loader.get("dataset") or {}).get("pipeline") or config.get("test_pipeline") or []
+    steps = [dict(step) for step in pipeline if step.get("type") not in _NO_RESIZING]
+    notes = []
+    own = [step for step in steps if "short_side" in step]
+    if not own:
+        steps.insert(0, dict(type="ResizeShortSide", short_side=short_side or DEFAULT_SHORT_SIDE))
+        own = steps[:1]
+        if pipeline or short_side is not None:
+            there = "there photos keep their size" if pipeline else "the config does not say"
+            notes.append(f"short side {own[0]['short_side']}, {there}")
+    wanted = short_side if short_side is not None else config.get("short_side")
+    for step in own:
+        if short_side is not None and step["short_side"] != short_side:
+            notes.append(f"short side {short_side}, there {config.get('short_side') or step['short_side']}")
+        if wanted is not None:
+            step["short_side"] = side_in_pixels("short_side", wanted)
+        if step.pop("center_crop", False):
+            notes.append("the whole photo, there a central square")
+    init_default_scope("ovseg")
+    return [TRANSFORMS.build(step) for step in steps], own[-1]["short_side"], "; ".join(dict.fromkeys(notes))
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

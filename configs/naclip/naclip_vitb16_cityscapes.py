@@ -1,4 +1,4 @@
-# Cityscapes with NACLIP, OpenAI ViT-B/16.
+# Cityscapes with NACLIP without PAMR, OpenAI ViT-B/16.
 _base_ = ["../_base_/models/naclip.py", "../_base_/datasets/cityscapes.py", "../_base_/runtime/eval.py"]
 short_side = 560
 model = dict(

@@ -1,4 +1,4 @@
-# COCO-Stuff with NACLIP, OpenAI ViT-B/16.
+# COCO-Stuff with NACLIP without PAMR, OpenAI ViT-B/16.
 _base_ = ["../_base_/models/naclip.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
 model = dict(
     vocabulary=dict(file="coco_stuff"),

@@ -1,4 +1,4 @@
-# Context59 with NACLIP, OpenAI ViT-B/16.
+# Context59 with NACLIP without PAMR, OpenAI ViT-B/16.
 _base_ = ["../_base_/models/naclip.py", "../_base_/datasets/context59.py", "../_base_/runtime/eval.py"]
 model = dict(
     vocabulary=dict(file="context59"),

@@ -1,4 +1,4 @@
-# PC459 with NACLIP, OpenAI ViT-B/16. Not in the paper.
+# PC459 with NACLIP without PAMR, OpenAI ViT-B/16. Not in the paper.
 _base_ = ["../_base_/models/naclip.py", "../_base_/datasets/pc459.py", "../_base_/runtime/eval.py"]
 model = dict(
     vocabulary=dict(file="pc459"),

@@ -166,6 +166,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     except ValueError as error:  # words, devices, sides and methods that do not exist
         raise SetupError(str(error)) from error
+    say(model.protocol, "dim")
     if left_out:
         say(left_out, "yellow")
     failed = 0

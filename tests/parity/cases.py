@@ -66,7 +66,7 @@ CASES = {
         "clearclip/clearclip_vitb16_voc21.py",
         {"model.attention": dict(type="ValueAttention", residual=False, ffn=False)},
     ),
-    "naclip": Case("naclip/naclip_vitb16_voc21.py", renormalised=True),
+    "naclip": Case("naclip/naclip_pamr_vitb16_voc21.py", renormalised=True),
     "cliptrase_224": Case("cliptrase/cliptrase_vitb16_voc21.py"),
     "cliptrase_336": Case("cliptrase/cliptrase336_vitb16_voc21.py"),
     "itaclip": Case("itaclip/itaclip_vitb16_voc21.py", text_given=True, slow=True),

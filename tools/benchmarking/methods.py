@@ -21,7 +21,7 @@ from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.segmentors import OpenVocabSegmentor
 from tools.benchmarking.standins import standin
 
-PAPER_METHODS = ("maskclip", "sclip", "naclip", "proxyclip", "corrclip", "trident")
+PAPER_METHODS = ("maskclip", "sclip", "naclip_pamr", "proxyclip", "corrclip", "trident")
 SIZES = {"voc21": (375, 500), "cityscapes": (1024, 2048)}
 """Height and width of the benchmark's usual photo."""
 TEMPLATES = ["a photo of a {}."]
@@ -71,9 +71,10 @@ def config_of(method: str, benchmark: str) -> Path:
     Raises:
         ValueError: where there is none.
     """
-    path = config_root() / method / f"{method}_vitb16_{benchmark}.py"
-    if not path.is_file():
-        raise ValueError(f"no config {path}; give a method with a ViT-B/16 config, or the path of a config")
+    name = f"{method}_vitb16_{benchmark}.py"
+    path = next(config_root().glob(f"*/{name}"), None)
+    if path is None:
+        raise ValueError(f"no config {name}; give a method with a ViT-B/16 config, or the path of a config")
     return path
 
 

@@ -394,7 +394,7 @@ class FullMaps:
 STRAIGHTFORWARD: dict[str, type[Straightforward]] = {
     "maskclip": MaskClip,
     "sclip": Sclip,
-    "naclip": Naclip,
+    "naclip_pamr": Naclip,
     "proxyclip": ProxyClip,
     "corrclip": CorrClip,
     "trident": Trident,

@@ -17,7 +17,7 @@ WORDS = ["sky; wall", "cat", "dog; puppy", "grass"]
 VARIANTS = {
     "maskclip": [{}],
     "sclip": [{}, dict(head=dict(threshold=0.2625, area_threshold=0.3))],
-    "naclip": [{}, dict(windows=dict(crop=None, stride=None), head=dict(threshold=0.22))],
+    "naclip_pamr": [{}, dict(windows=dict(crop=None, stride=None), head=dict(threshold=0.22))],
     "proxyclip": [{}, dict(windows=dict(crop=72, stride=40, pad_multiple=56), head=dict(threshold=0.2501))],
     "corrclip": [{}, dict(windows=dict(crop=72, stride=40, pad_multiple=56))],
     "trident": [
@@ -81,9 +81,9 @@ def test_same_labels_as_the_pipeline(method, index):
 
 def test_a_changed_setting_changes_labels():
     """The comparison above can fail: another temperature or neighbourhood is seen."""
-    model = build("naclip", {})
+    model = build("naclip_pamr", {})
     image, size = photo(), (130, 190)
     ours = model.predict([model.prepare(image, size)])[0]
     model.attention.std = 0.5
-    theirs = STRAIGHTFORWARD["naclip"](model)(image, size)
+    theirs = STRAIGHTFORWARD["naclip_pamr"](model)(image, size)
     assert (ours == theirs).float().mean() < 0.999

@@ -1,0 +1,3 @@
+# COCO-Object with NACLIP as published (PAMR), OpenAI ViT-B/16.
+_base_ = ["./naclip_vitb16_coco_object.py"]
+model = dict(refiners=[dict(type="PAMR", iterations=10, dilations=(8, 16))])

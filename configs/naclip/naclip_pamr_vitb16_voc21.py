@@ -1,0 +1,3 @@
+# VOC21 with NACLIP as published (PAMR), OpenAI ViT-B/16.
+_base_ = ["./naclip_vitb16_voc21.py"]
+model = dict(refiners=[dict(type="PAMR", iterations=10, dilations=(8, 16))])
