@@ -32,6 +32,7 @@ from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
 
+from ovseg.structures import resolve_device
 from ovseg.weights import WeightsError
 from tools.benchmarking.bars import GROUPS, Bar, Plan, measure_bars
 from tools.benchmarking.clock import CLOCKS, Clock, machine, matmul_roofline
@@ -104,6 +105,7 @@ def config_file(method: str, benchmark: str) -> Path:
 
 def run_stages(args: argparse.Namespace, console: Console) -> int:
     """Time, memory and FLOPs per stage."""
+    args.device = str(resolve_device(args.device))
     clock, photo, figures = Clock(args.clock, args.device), photo_of(args), []
     for precision in args.precision:
         roofline = matmul_roofline(DTYPES[precision], clock, args.device)

@@ -30,6 +30,7 @@ import sys
 from collections.abc import Sequence
 
 from ovseg import __version__
+from ovseg.cli._arguments import is_first_process
 from ovseg.cli._output import say
 from ovseg.cli._status import INTERRUPTED, SETUP
 
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
     except KeyboardInterrupt:
         hint = "; the same command with --resume goes on" if hasattr(args, "resume") else ""
-        say(f"interrupted{hint}", "yellow")
+        if is_first_process(getattr(args, "launcher", "none")):
+            say(f"interrupted{hint}", "yellow")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stdout = None
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _expected(error) or os.environ.get("OVSEG_TRACEBACK"):
             raise
-        say(f"error: {error}", "red")
+        if is_first_process(getattr(args, "launcher", "none")):
+            say(f"error: {error}", "red")
         return getattr(args, "status_of_errors", SETUP)
 
 

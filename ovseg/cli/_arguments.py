@@ -108,9 +108,13 @@ def set_local_rank(args: argparse.Namespace) -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
 
-def is_first_process() -> bool:
-    """Whether this process speaks for all of a distributed run; the others would say the same."""
-    return os.environ.get("RANK", "0") == "0"
+def is_first_process(launcher: str) -> bool:
+    """Whether this process speaks for all of a run; the others would say the same, and would wait for its lock.
+
+    MMEngine knows its place only after the runner is built; until then it is where the launcher left it.
+    """
+    variable = {"slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}.get(launcher, "RANK")
+    return os.environ.get(variable, "0") == "0"
 
 
 def count(text: str) -> int:

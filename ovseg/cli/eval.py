@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     set_local_rank(args)
     cfg = make_config(args)
-    with hold_work_dir(cfg.work_dir, is_first_process()):
+    with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):
         runner = EvalRunner.from_cfg(cfg)
         runner.test()
         status = report(runner, args.per_class) if is_main_process() else DONE

@@ -48,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     cfg.resume = args.resume or cfg.get("resume", False)
-    with hold_work_dir(cfg.work_dir, is_first_process()):
+    with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):
         TrainRunner.from_cfg(cfg).train()
     return DONE

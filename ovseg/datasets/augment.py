@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from ovseg.arguments import side_in_pixels
 from ovseg.registry import TRANSFORMS
 
 
@@ -24,7 +25,7 @@ class RandomView(BaseTransform):
     def __init__(self, size: int, scale: tuple[float, float] = (0.5, 1.0)) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale is {scale}; give two shares of the shorter side, 0 < least <= largest <= 1")
-        self.size, self.scale = int(size), tuple(scale)
+        self.size, self.scale = side_in_pixels("size", size, 448), tuple(scale)
 
     def transform(self, results: dict) -> dict:
         image = results["image"]

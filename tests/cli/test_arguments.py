@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from ovseg.cli._arguments import add_cfg_options, count, parse_value
+from ovseg.cli._arguments import add_cfg_options, count, is_first_process, parse_value
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,16 @@ def test_options_given_twice_are_joined():
 def test_counts(text):
     with pytest.raises(argparse.ArgumentTypeError):
         count(text)
+
+
+@pytest.mark.parametrize(
+    "launcher, variable", [("pytorch", "RANK"), ("slurm", "SLURM_PROCID"), ("mpi", "OMPI_COMM_WORLD_RANK")]
+)
+def test_one_process_speaks_for_all(launcher, variable, monkeypatch):
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_first_process(launcher)
+    monkeypatch.setenv(variable, "0")
+    assert is_first_process(launcher)
+    monkeypatch.setenv(variable, "3")
+    assert not is_first_process(launcher)

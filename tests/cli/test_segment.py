@@ -93,11 +93,11 @@ def test_a_glob_that_the_shell_has_opened(here, capsys):
 def test_text_of_the_user_is_text(here, capsys):
     photo(here / "[v2] photo [/red].png".replace("/", "_"))
     photo(here / "[v2].png")
-    classes = "lane [/white], :cat:, [red]x[/red], a\\[b]"
+    classes = "lane [/white], :cat:, a [red]x, b \\[c"
     assert segment(here, "--classes", classes, "--out", "[out]") == 0
     out = capsys.readouterr().out
     assert "[v2].png" in out and "[out]" in out
-    assert any(name in out for name in ("lane [/white]", ":cat:", "[red]x[/red]", "a\\[b]"))
+    assert any(name in out for name in ("lane [/white]", ":cat:", "a [red]x", "b \\[c"))
     assert segment("[/x].png", "--classes", "cat") == 2
     assert "'[/x].png'" in capsys.readouterr().err
     assert segment("[v2].png", "--classes", "cat", "--background", "[/b]") == 2

@@ -57,3 +57,29 @@ def test_a_size_that_is_none_is_refused(size, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse_args(*size)
     assert stopped.value.code == 2 and "--limit" in capsys.readouterr().err
+
+
+def test_interrupted_and_resumed(tmp_path, capsys, monkeypatch):
+    import ovseg.cli.nano as nano
+
+    args = ["--out", str(tmp_path), "--methods", "clip", "clearclip", "--splits", "scenes", "--limit", "2"]
+    args += ["--overlays", "0", "--workers", "0"]
+    evaluate = nano.evaluate
+
+    def interrupted(method, split, options):
+        if method == "clearclip":
+            raise KeyboardInterrupt
+        return evaluate(method, split, options)
+
+    monkeypatch.setattr(nano, "evaluate", interrupted)
+    assert main(args) == 130
+    error = capsys.readouterr().err
+    assert "interrupted; the same command with --resume goes on" in error and "Traceback" not in error
+    result = tmp_path / "runs" / "scenes" / "clip" / "result.json"
+    written = result.read_text()
+    monkeypatch.setattr(nano, "evaluate", evaluate)
+    assert main([*args, "--resume"]) == 0
+    assert result.read_text() == written, "what was finished is not evaluated again"
+    assert set(json.loads((tmp_path / "summary.json").read_text())["scenes"]) == {"clip", "clearclip"}
+    assert main([*args[:-4], "--limit", "3", "--resume", "--workers", "0"]) == 2
+    assert "another config" in capsys.readouterr().err
