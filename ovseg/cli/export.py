@@ -5,17 +5,23 @@
     ovseg export --method sclip --out sclip.pt2
 
 A name that ends in .pt2 gets a torch.export program. With --classes the words' embeddings are written beside the file
-(OUT.words.npz: ``text`` [words, D], ``word_to_class``, ``names``): what demo/onnx_numpy.py needs to run without torch.
+(OUT.words.json: text, word_to_class, names, settings): what demo/onnx_numpy.py and the page in
+demo/onnx_web need to run without torch.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ovseg.cli._output import print_pairs
 from ovseg.cli._status import DONE
 from ovseg.errors import SetupError
+
+if TYPE_CHECKING:
+    from ovseg import Segmenter
+    from ovseg.export import Check
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -76,27 +82,27 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _row(path: Path, check) -> tuple[str, str]:
+def _row(path: Path, check: Check) -> tuple[str, str]:
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     return str(path), f"{size}, cosines within {check.difference:.1g} of torch, {check.labels:.1%} of best words equal"
 
 
-def _write_words(segmenter, args: argparse.Namespace) -> tuple[str, str]:
-    import numpy as np
-
+def _write_words(segmenter: Segmenter, args: argparse.Namespace) -> tuple[str, str]:
     from ovseg import Vocabulary
-    from ovseg.datasets.files import atomic_path
+    from ovseg.datasets.files import write_json
+    from ovseg.export.onnx import settings_of
 
     try:
         segmenter.set_vocabulary(Vocabulary.from_argument(args.classes))
     except ValueError as error:
         raise SetupError(str(error)) from error
-    path = args.out.with_name(args.out.name + ".words.npz")
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            text=segmenter.model.text.numpy(),
-            word_to_class=segmenter.model.query_to_class.numpy(),
-            names=np.array(segmenter.vocabulary.display_names),
-        )
-    return str(path), f"{len(segmenter.model.text)} words"
+    model = segmenter.model
+    path = args.out.with_name(args.out.name + ".words.json")
+    words = {
+        "names": list(segmenter.vocabulary.display_names),
+        "word_to_class": model.query_to_class.tolist(),
+        "text": model.text.tolist(),
+        "settings": settings_of(model),
+    }
+    write_json(path, words)
+    return str(path), f"{len(model.text)} words"

@@ -1,8 +1,13 @@
 """``ovseg export``, and the scripts that run what it writes without torch."""
 
+import functools
+import http.server
 import json
+import runpy
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +44,54 @@ def test_numpy_runs_what_was_exported(tmp_path):
     run = "del sys.argv[0]; runpy.run_path(sys.argv[0], None, '__main__')"
     guard = f"import sys, runpy; sys.modules['torch'] = None; {run}"
     for name in ("maskclip.onnx", "maskclip.int8.onnx"):
-        files = [tmp_path / name, tmp_path / "maskclip.onnx.words.npz", tmp_path / "photo.png", tmp_path / "labels.png"]
+        files = [
+            tmp_path / name,
+            tmp_path / "maskclip.onnx.words.json",
+            tmp_path / "photo.png",
+            tmp_path / "labels.png",
+        ]
         done = subprocess.run([sys.executable, "-c", guard, script, *files], capture_output=True, text=True, check=True)
         assert "red apple" in done.stdout and "dog" in done.stdout
         labels = np.asarray(Image.open(tmp_path / "labels.png"))
         assert labels.shape == (90, 130) and labels.max() <= 2
-    import onnxruntime
+    words = json.loads((tmp_path / "maskclip.onnx.words.json").read_text())
+    assert (words["names"], words["word_to_class"]) == (["dog", "red apple", "grass"], [0, 0, 1, 2])
+    assert words["settings"]["weights"] == "nano"
 
-    session = onnxruntime.InferenceSession(str(out))
-    assert json.loads(session.get_modelmeta().custom_metadata_map["ovseg"])["weights"] == "nano"
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+def test_a_browser_runs_what_was_exported(tmp_path):
+    """Same labels in a page (onnxruntime-web) as in numpy. Needs chromium, npm and its registry."""
+    api = pytest.importorskip("playwright.sync_api", reason="the extra `test-web` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    if BROWSER is None or shutil.which("npm") is None:
+        pytest.skip("no chromium or no npm on this machine")
+    page_folder = tmp_path / "page"
+    shutil.copytree(ROOT / "demo" / "onnx_web", page_folder, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=page_folder, check=True)
+    out = page_folder / "model.onnx"
+    assert main(["export", "--method", "sclip", "--out", str(out), "--classes", "dog, red apple, grass"]) == 0
+    scene = ROOT / "data" / "scenes" / "scenes" / "images" / "0003.jpg"
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page_folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, api.sync_playwright() as driver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.wait_for_function("document.getElementById('state').textContent == 'choose a photo'", timeout=120_000)
+        page.set_input_files("#photo", scene)
+        page.wait_for_function("window.result !== undefined", timeout=120_000)
+        found = page.evaluate("window.result")
+        legend = page.inner_text("#legend")
+        page.set_input_files("#photo", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"no photo"})
+        page.wait_for_function("document.getElementById('state').textContent.includes('cannot be segmented')")
+        browser.close()
+        server.shutdown()
+    segment = runpy.run_path(str(ROOT / "demo" / "onnx_numpy.py"))["segment"]
+    labels, names = segment(str(out), str(out) + ".words.json", str(scene))
+    assert (found["height"], found["width"]) == labels.shape
+    assert (np.array(found["labels"]).reshape(labels.shape) == labels).mean() > 0.97  # browsers resize in their own way
+    assert names[np.bincount(labels.ravel()).argmax()] in legend.splitlines()[0]
