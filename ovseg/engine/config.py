@@ -38,6 +38,26 @@ def config_root() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
+def find_config(name: str | Path) -> Path:
+    """The file of a config: ``name`` itself, or the packaged config it names.
+
+    ``configs/nano/clip_nano_scenes.py`` and ``nano/clip_nano_scenes.py`` are found from any folder, so that what the
+    documentation says works with an installed wheel too.
+
+    Raises:
+        SetupError: if there is neither.
+    """
+    file = Path(name)
+    if file.is_file():
+        return file
+    inside = Path(*file.parts[1:]) if file.parts[:1] == ("configs",) else file
+    packaged = config_root() / inside
+    if not file.is_absolute() and packaged.is_file() and packaged.resolve().is_relative_to(config_root().resolve()):
+        return packaged
+    state = "is a folder" if file.is_dir() else "does not exist"
+    raise SetupError(f"config {name} {state}; give a config file, or the name of one in {config_root()}")
+
+
 def known_keys() -> list[str]:
     """Top-level keys of a config that have an effect: MMEngine's runner's, and ovseg's own."""
     runner = [name for name in inspect.signature(Runner.__init__).parameters if name not in ("self", "cfg")]
@@ -54,15 +74,13 @@ def load_config(file: str | Path, options: Mapping[str, object] | None = None) -
     - Such variables are left out of what is returned: changing them afterwards would change nothing.
 
     Args:
-        file: the config.
+        file: the config, see :func:`find_config`.
         options: values that replace those of the file, by dotted key (``--cfg-options``).
 
     Raises:
         SetupError: naming the file, the key, and what would do.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise SetupError(f"config {file} {'is a folder' if file.is_dir() else 'does not exist'}; give a config file")
+    file = find_config(file)
     try:
         cfg = Config.fromfile(file, import_custom_modules=False)
     except Exception as error:  # a config is Python code of the user's and may raise anything

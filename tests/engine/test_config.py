@@ -162,3 +162,19 @@ def test_a_module_that_fails_is_named(tmp_path):
     config = write(tmp_path / "config.py", "custom_imports = dict(imports=['failing_module_of_test'])\n")
     with pytest.raises(SetupError, match="failing_module_of_test.*NameError: name 'undefined_name'"):
         load_config(config)
+
+
+@pytest.mark.parametrize("name", ["configs/nano/clip_nano_scenes.py", "nano/clip_nano_scenes.py"])
+def test_packaged_configs_are_found_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Path(load_config(name).filename).resolve() == (config_root() / "nano" / "clip_nano_scenes.py").resolve()
+    (tmp_path / name).parent.mkdir(parents=True)
+    own = write(tmp_path / name, "_mine = 1\n")
+    assert Path(load_config(name).filename).resolve() == own.resolve()  # a file of the user's own goes first
+
+
+@pytest.mark.parametrize("name", ["nano/none.py", "../setup.py", "configs", "configs/../../setup.py", "/nano/x.py", ""])
+def test_other_names_are_no_packaged_configs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SetupError, match="give a config file, or the name of one in"):
+        load_config(name)
