@@ -37,6 +37,8 @@ class DinoiserAttention(ValueAttention):
         heads: ``obj_proj`` (3 x 3, replicate padding, 256 channels) and ``bkg_decoder`` (1 x 1, one channel).
     """
 
+    weights_argument = "heads"
+
     post_norm = False
 
     def __init__(

@@ -40,6 +40,8 @@ class ClipBackbone(MixedPrecision):
         ValueError: unknown ``precision``, ``pos_embed`` or ``compile``.
     """
 
+    weights_argument = "weights"
+
     def __init__(
         self,
         weights: str = "nano",

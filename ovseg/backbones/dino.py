@@ -43,6 +43,8 @@ class DinoBackbone(MixedPrecision):
         ValueError: for an unknown feature, block, position mode or precision.
     """
 
+    weights_argument = "weights"
+
     supervision = "DINO: images only"
 
     def __init__(

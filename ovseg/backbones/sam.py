@@ -197,6 +197,8 @@ class SamBackbone(MixedPrecision):
         ValueError: for an unknown precision or tiles below 1.
     """
 
+    weights_argument = "weights"
+
     def __init__(
         self,
         weights: str = "sam/vit_b",

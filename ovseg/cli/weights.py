@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ovseg.cli._status import PART
 
 if TYPE_CHECKING:
     from ovseg.weights import WeightCard
+    from ovseg.weights.needed import Need
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -22,14 +24,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     weights.set_defaults(status_of_errors=PART)
     verbs = weights.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="the catalogue")
-    listing.add_argument("--kind", choices=("clip", "dino", "sam", "heads"), help="only models of one kind")
+    listing.add_argument("--kind", choices=("clip", "dino", "sam", "heads", "masks"), help="only models of one kind")
     listing.add_argument("--here", action="store_true", help="only what is on this machine")
     listing.set_defaults(run=run_list)
     show = verbs.add_parser("show", help="everything about one entry")
     show.add_argument("name")
     show.set_defaults(run=run_show)
     fetch = verbs.add_parser("fetch", help="download what is not on this machine")
-    fetch.add_argument("names", nargs="+", metavar="NAME")
+    fetch.add_argument("names", nargs="*", metavar="NAME")
+    fetch.add_argument("--method", help="all that a method needs, masks and guides included, e.g. trident")
+    fetch.add_argument("--weights", metavar="NAME", help="with --method: the CLIP weights (default: the method's own)")
+    fetch.add_argument("--again", action="store_true", help="put a fresh copy into ovseg's cache")
     fetch.set_defaults(run=run_fetch)
     verify = verbs.add_parser("verify", help="compare hashes, read files, fit them into their models")
     verify.add_argument("targets", nargs="*", metavar="NAME|PATH", help="default: all that is on this machine")
@@ -53,7 +58,11 @@ def run_list(args: argparse.Namespace) -> int:
         if (args.kind and card.kind != args.kind) or (args.here and not here):
             continue
         colour = colours[card.commercial]
-        row = (*map(Text, (card.name, card.family, card.licence)), Text(card.commercial, colour), str(card.image_size))
+        row = (
+            *map(Text, (card.name, card.family, card.licence)),
+            Text(card.commercial, colour),
+            str(card.image_size or ""),
+        )
         table.add_row(*row, "yes" if here else "")
     console().print(table)
     return 0
@@ -62,18 +71,17 @@ def run_list(args: argparse.Namespace) -> int:
 def run_show(args: argparse.Namespace) -> int:
     """Everything about one entry."""
     from ovseg.weights import get_card
-    from ovseg.weights.hashes import cache_dir
-    from ovseg.weights.resolve import find_local
+    from ovseg.weights.resolve import find_local, target_of
 
     card = get_card(args.name)
     found = find_local(card)
     print_pairs(
         (
             ("name", card.name),
-            ("family", f"{card.family}, loaded with ovseg.weights.load_{card.kind}"),
+            ("family", _loader(card)),
             ("architecture", card.arch),
             ("activation", "QuickGELU" if card.quickgelu else "GELU"),
-            ("image size", f"{card.image_size} pixels"),
+            ("image size", f"{card.image_size} pixels" if card.image_size else "as the model states"),
             ("mean", card.mean),
             ("std", card.std),
             ("licence", f"{card.licence} (commercial use: {card.commercial})"),
@@ -82,10 +90,15 @@ def run_show(args: argparse.Namespace) -> int:
             ("size", _size(card)),
             ("page", card.home or "-"),
             ("notes", card.notes or "-"),
-            ("here", found[0] if found else f"no; would be put at {cache_dir() / card.filename}"),
+            ("here", found[0] if found else f"no; would be put at {target_of(card)}"),
         )
     )
     return 0
+
+
+def _loader(card: WeightCard) -> str:
+    by = "by transformers" if card.hub_model else f"with ovseg.weights.load_{card.kind}"
+    return f"{card.family}, loaded {by}"
 
 
 def _size(card: WeightCard) -> str:
@@ -94,13 +107,44 @@ def _size(card: WeightCard) -> str:
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Download what is not on this machine."""
-    from ovseg.weights import file_sha256, get_card, resolve
+    from ovseg.weights import WeightsNotFound, file_sha256, get_card, resolve
+    from ovseg.weights.needed import Need, missing_message
+    from ovseg.weights.resolve import fetch_again
 
-    cards = [get_card(name) for name in args.names]  # all names are checked before the first download
-    for card in cards:
-        path = resolve(card.name)
-        print(f"{card.name}  {path}  sha256 {file_sha256(path)}")
+    if not args.names and args.method is None:
+        print("weights fetch: give names, or --method METHOD", file=sys.stderr)
+        return 2
+    needs = [
+        Need("the command line", get_card(name)) for name in args.names
+    ]  # all are checked before the first download
+    needs += _needs_of_method(args.method, args.weights) if args.method is not None else []
+    missing, reason = [], ""
+    for need in needs:
+        name = need.card.name
+        try:
+            path = fetch_again(name) if args.again and need.card.packaged is None else resolve(name)
+            print(f"{name}  {path}  sha256 {file_sha256(path)}", flush=True)
+        except WeightsNotFound as error:
+            missing.append(need)
+            reason = reason or str(error).splitlines()[0].partition("could not be had: ")[2].rstrip(".") or str(error)
+    if missing:
+        raise WeightsNotFound(missing_message(missing, reason))
     return 0
+
+
+def _needs_of_method(method: str, weights: str | None) -> list[Need]:
+    """What a method is built from, its mask source included."""
+    from mmengine.config import Config
+
+    from ovseg.apis import config_root, method_config
+    from ovseg.weights import get_card
+    from ovseg.weights.needed import needs_of
+
+    if weights is None:
+        base = config_root() / "_base_" / "models" / f"{method}.py"
+        weights = Config.fromfile(base).model.backbone.weights if base.is_file() else "nano"
+    get_card(weights)
+    return needs_of(method_config(method, weights).model)
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -124,6 +168,7 @@ def run_verify(args: argparse.Namespace) -> int:
 def _verify_one(target: str) -> str:
     """One line about a name of the catalogue or a file. Raises WeightsError."""
     from ovseg.weights import catalogue, file_sha256, load_state_dict, resolve
+    from ovseg.weights.identity import check_identity
     from ovseg.weights.load import build_model
     from ovseg.weights.resolve import find_local, verify_hash
     from ovseg.weights.signatures import describe
@@ -134,7 +179,12 @@ def _verify_one(target: str) -> str:
         return f"{target}: {describe(weights)}, {len(weights)} tensors, sha256 {file_sha256(target)}"
     path = resolve(target, fetch=False)
     found = find_local(card)
-    compared = verify_hash(path, found[1] if found else None)
+    compared = verify_hash(path, found[1] if found else None, card.name)
+    if card.hub_model:
+        weights = load_state_dict(path)
+        return f"{target}: {path}, {len(weights)} tensors, sha256 {file_sha256(path)} (transformers fits them)"
+    if card.packaged is None:
+        check_identity(card.name, path)
     build_model(card, path)
     against = "as published" if compared else "nothing published to compare with"
     return f"{target}: {path} fits {card.arch}, sha256 {file_sha256(path)} ({against})"

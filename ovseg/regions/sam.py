@@ -44,6 +44,8 @@ class SamMasks(RegionSource):
         order: painting order where masks overlap: CorrCLIP paints small masks first.
     """
 
+    weights_argument = "weights"
+
     def __init__(
         self,
         weights: str = DEFAULT_WEIGHTS,

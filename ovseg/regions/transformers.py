@@ -37,6 +37,8 @@ def _transformers(name: str):
 class TransformersMasks(RegionSource):
     """What the sources below share: a model by its name on the hub or a local folder."""
 
+    weights_argument = "model"
+
     @classmethod
     def cache_key(cls, config: Mapping[str, object]) -> dict[str, object]:
         """A local folder's weights by their hashes; the hub's models by name."""

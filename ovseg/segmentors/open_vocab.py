@@ -30,6 +30,7 @@ from ovseg.registry import (
 )
 from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.segmentors.words import WordModel
+from ovseg.weights.needed import told_together
 from ovseg.windows import SlidingWindows
 
 
@@ -84,18 +85,20 @@ class OpenVocabSegmentor(WordModel):
         engine: dict | None = None,
         **words: Any,
     ) -> None:
-        super().__init__(**words)
-        self.attention = ATTENTIONS.build(attention)
-        self.windows = construct(SlidingWindows, windows, "windows")
-        self.guide = GUIDES.build(guide) if guide else None
-        self.regions = REGIONS.build(regions) if regions else None
-        self.photo_encoder = BACKBONES.build(photo_encoder) if photo_encoder else None
-        self.views = VIEWS.build(views) if views else None
-        self.stitch = STITCHES.build(stitch or dict(type="ScoreStitch"))
-        self.probability_scale = probability_scale
-        self.refiners = [REFINERS.build(r) for r in refiners]
-        self.head = HEADS.build(head or dict(type="MaxQueryHead"))
-        self.label_refiners = [REFINERS.build(r) for r in label_refiners]
+        parts = (words.get("backbone"), attention, guide, regions, photo_encoder)
+        with told_together(*parts):  # missing weights are named all at once
+            super().__init__(**words)
+            self.attention = ATTENTIONS.build(attention)
+            self.windows = construct(SlidingWindows, windows, "windows")
+            self.guide = GUIDES.build(guide) if guide else None
+            self.regions = REGIONS.build(regions) if regions else None
+            self.photo_encoder = BACKBONES.build(photo_encoder) if photo_encoder else None
+            self.views = VIEWS.build(views) if views else None
+            self.stitch = STITCHES.build(stitch or dict(type="ScoreStitch"))
+            self.probability_scale = probability_scale
+            self.refiners = [REFINERS.build(r) for r in refiners]
+            self.head = HEADS.build(head or dict(type="MaxQueryHead"))
+            self.label_refiners = [REFINERS.build(r) for r in label_refiners]
         self.supervision = supervision
         self.engine = ENGINES.build(engine) if engine else None
 

@@ -63,34 +63,36 @@ class WeightCard:
 
     Attributes:
         name: Name in ovseg, e.g. ``openai/ViT-B-16``.
-        kind: Which loader reads it.
+        kind: Which loader reads it; ``masks``: transformers does, from the hub's cache.
         family: Heading of the table it belongs to.
         arch: Name of the architecture in open_clip, timm, or segment_anything.
         sources: Where to download it, best first. Empty: comes with ovseg, or cannot be downloaded directly.
         licence: Licence of the weights, as an SPDX identifier where there is one.
         commercial: Whether the licence lets a company use it: yes, no, or ask (conditions: read it).
-        image_size: Side of the square training image, in pixels.
+        image_size: Side of the square training image, in pixels; None where the model states it itself.
         mean, std: Normalisation of the RGB image in 0..1.
         quickgelu: Whether the model was trained with x * sigmoid(1.702 x) in place of the exact GELU.
         packaged: For weights that come with ovseg: their path without the ending; ``.json`` is the configuration.
         size: Size of the file at the first source in bytes, None where unknown.
+        hub_model: For models that transformers loads: their repository on the Hugging Face hub.
         home: Page to read about the weights and to get them by hand.
         notes: Anything else a user should know.
     """
 
     name: str
-    kind: Literal["clip", "dino", "sam", "heads"]
+    kind: Literal["clip", "dino", "sam", "heads", "masks"]
     family: str
     arch: str
     sources: tuple[Source, ...]
     licence: str
     commercial: Literal["yes", "no", "ask"]
-    image_size: int
+    image_size: int | None
     mean: Triple
     std: Triple
     quickgelu: bool = False
     packaged: Path | None = None
     size: int | None = None
+    hub_model: str = ""
     home: str = ""
     notes: str = field(default="", repr=False)
 
@@ -117,7 +119,7 @@ def get_card(name: str) -> WeightCard:
 @cache
 def catalogue() -> dict[str, WeightCard]:
     """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
-    tables = (_nano, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3, _sam, _heads)
+    tables = (_nano, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3, _sam, _heads, _masks)
     return {card.name: card for table in tables for card in table()}
 
 
@@ -402,3 +404,38 @@ def _heads() -> Iterable[WeightCard]:
         home="https://github.com/wysoczanska/clip_dinoiser",
         notes="Trained on features of laion2b_s34b_b88k/ViT-B-16. The file is checkpoints/last.pt of the project.",
     )
+
+
+# ------------------------------------------------------------------------- masks of models in transformers
+def _masks() -> Iterable[WeightCard]:
+    note = "Loaded by transformers (`pip install 'ovseg[sam]'`) from the hub's own cache; the model brings its sizes."
+    classes = " Trained on masks with classes, which a result has to say."
+    for repo, family, arch, licence, commercial, more in (
+        ("facebook/sam2-hiera-large", "SAM 2 (transformers)", "Sam2Model", "Apache-2.0", "yes", ""),
+        ("facebook/sam2-hiera-base-plus", "SAM 2 (transformers)", "Sam2Model", "Apache-2.0", "yes", ""),
+        ("facebook/sam2-hiera-small", "SAM 2 (transformers)", "Sam2Model", "Apache-2.0", "yes", ""),
+        ("facebook/sam2-hiera-tiny", "SAM 2 (transformers)", "Sam2Model", "Apache-2.0", "yes", ""),
+        (
+            *("facebook/mask2former-swin-base-coco-panoptic", "Mask2Former (transformers)"),
+            *("Mask2FormerForUniversalSegmentation", "not stated", "ask", classes),
+        ),
+        (
+            *("tue-mps/coco_panoptic_eomt_large_640", "EoMT (transformers)"),
+            *("EomtForUniversalSegmentation", "not stated", "ask", classes),
+        ),
+    ):
+        yield WeightCard(
+            name=repo,
+            kind="masks",
+            family=family,
+            arch=arch,
+            sources=(),
+            licence=licence,
+            commercial=commercial,
+            image_size=None,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            hub_model=repo,
+            home=f"https://huggingface.co/{repo}",
+            notes=note + more,
+        )

@@ -19,8 +19,14 @@ downloads; the error then says what to get and where to put it.
 python -m ovseg weights list                      # all names, licences, what is on this machine
 python -m ovseg weights show openai/ViT-B-16      # everything about one
 python -m ovseg weights fetch openai/ViT-B-16     # download now
+python -m ovseg weights fetch --method trident    # all files of a method (--weights NAME: with another CLIP)
+python -m ovseg weights fetch --again dino/vitb8  # a fresh copy in ovseg's cache; no other file is touched
 python -m ovseg weights verify openai/ViT-B-16    # compare the hash, read the file, fit it into its model
 ```
+
+Where weights are missing, the error lists all files of the method with their size, licence and place. A file is
+compared with all that is published: one that is known under another name, that has OpenAI's layout under a name that
+computes with GELU, or whose configuration states another activation, is refused.
 
 No file is ever executed: safetensors and PyTorch files are read with `weights_only=True` and a short allow-list,
 OpenAI's TorchScript archives by a reader that opens the tensors and never the code. A file that asks for more is
@@ -38,8 +44,8 @@ def render() -> str:
     for family, cards in groupby(catalogue().values(), key=lambda card: card.family):
         members = list(cards)
         parts.append(f"\n## {family}\n\n")
-        parts.append("| name | architecture | pixels | activation | licence | commercial | SHA-256 | from |\n")
-        parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+        parts.append("| name | architecture | pixels | activation | bytes | licence | commercial | SHA-256 | from |\n")
+        parts.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
         parts.extend(_row(card) for card in members)
         for note in dict.fromkeys(card.notes for card in members if card.notes):
             parts.append(f"\n{note}\n")
@@ -48,7 +54,9 @@ def render() -> str:
 
 def _row(card: WeightCard) -> str:
     activation = "" if card.kind != "clip" else "QuickGELU" if card.quickgelu else "GELU"
-    cells = (f"`{card.name}`", f"`{card.arch}`", card.image_size, activation, card.licence, card.commercial)
+    size = f"{card.size:,}" if card.size else "" if card.packaged else "not stated"
+    first = (f"`{card.name}`", f"`{card.arch}`", card.image_size or "", activation, size)
+    cells = (*first, card.licence, card.commercial)
     return "| " + " | ".join(map(str, (*cells, _hash(card), _origin(card)))) + " |\n"
 
 
@@ -64,6 +72,8 @@ def _hash(card: WeightCard) -> str:
 def _origin(card: WeightCard) -> str:
     if card.packaged is not None:
         return "comes with ovseg"
+    if card.hub_model:
+        return f"[{card.hub_model}]({card.home})"
     if not card.sources:
         return f"[by hand]({card.home})"
     source = card.sources[0]

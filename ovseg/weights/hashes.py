@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from os import PathLike
 from pathlib import Path
@@ -20,7 +21,8 @@ def cache_dir() -> Path:
 
 
 def file_digest(path: str | PathLike[str], algorithm: str = "sha256") -> str:
-    """Hash of a file in hex, computed now."""
+    """Hash of a file in hex, computed now. Raises :class:`CheckpointError` for what is no readable file."""
+    regular_file(path)
     digest = hashlib.new(algorithm)
     try:
         with open(path, "rb") as file:
@@ -33,19 +35,37 @@ def file_digest(path: str | PathLike[str], algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: str | PathLike[str]) -> str:
-    """SHA-256 of a file in hex; from memory while path, size and modification time are unchanged."""
-    path = Path(path).resolve()
+def regular_file(path: str | PathLike[str]) -> os.stat_result:
+    """What the system says of a file.
+
+    Raises:
+        CheckpointError: for a path without a file, and for what is none: a directory, a pipe (which would never end),
+            a device.
+    """
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise CheckpointError(path, f"cannot be read ({error.strerror})", "Check the path") from None
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise CheckpointError(path, "no such file", "Check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(path, f"cannot be read ({reason})", "Check the path and its permissions") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise CheckpointError(path, "is a directory, not a checkpoint", "Give the file inside it")
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(path, "is no regular file (a pipe, socket or device)", "Give a file")
+    return status
+
+
+def file_sha256(path: str | PathLike[str]) -> str:
+    """SHA-256 of a file in hex; from memory while the path leads to the same file, unchanged as far as its size and
+    times of modification and change tell (the last cannot be set by hand)."""
+    status = regular_file(path)
+    path = Path(path).resolve()
     memory = cache_dir() / "hashes.json"
-    stamp = [stat.st_size, stat.st_mtime_ns]
-    known = _read(memory)
-    entry = known.get(str(path))
-    if entry is not None and entry[:2] == stamp:
-        return entry[2]
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    entry = _read(memory).get(str(path))
+    if entry is not None and entry[:-1] == stamp:
+        return entry[-1]
     digest = file_digest(path)
     _remember(memory, {**_read(memory), str(path): [*stamp, digest]})
     return digest
@@ -58,7 +78,7 @@ def _read(memory: Path) -> dict[str, list]:
         return {}  # not there yet, or damaged: hashes are computed again
     if not isinstance(known, dict):
         return {}
-    return {k: v for k, v in known.items() if isinstance(v, list) and len(v) == 3 and isinstance(v[2], str)}
+    return {k: v for k, v in known.items() if isinstance(v, list) and len(v) == 5 and isinstance(v[4], str)}
 
 
 def _remember(memory: Path, known: dict[str, list]) -> None:

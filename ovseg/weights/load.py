@@ -25,7 +25,8 @@ from .catalogue import WeightCard, get_card
 from .convert import dino_backbone, dinoiser_heads, transformers_clip
 from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
-from .reading import load_state_dict
+from .identity import check_identity, check_openai_layout
+from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
 
@@ -148,11 +149,19 @@ def _find(name: str, kind: str, checkpoint: Checkpoint) -> tuple[WeightCard, Pat
     card = get_card(name)
     if card.kind != kind:
         raise WeightsError(f"{name!r} belongs to {card.family}: load it with load_{card.kind}, not load_{kind}")
-    return card, resolve(name, checkpoint)
+    if card.kind not in _BUILDERS:
+        raise WeightsError(f"{name!r} belongs to {card.family} and is loaded by transformers, see ovseg.regions")
+    path = resolve(name, checkpoint)
+    if checkpoint is not None or card.packaged is None:
+        check_format(path)  # before the file is read through for its hash
+        check_identity(card.name, path)
+    return card, path
 
 
 def _build_clip(card: WeightCard, path: Path) -> nn.Module:
-    weights = load_state_dict(path)
+    weights, openai = load_weights(path)
+    if openai:
+        check_openai_layout(card, path)
     if any(key.startswith("vision_model.") for key in weights):
         weights = transformers_clip(weights)
     model_config = dict(_clip_config(card)["model_cfg"])
@@ -167,7 +176,16 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
 
 
 def _build_dino(card: WeightCard, path: Path) -> nn.Module:
-    weights = dino_backbone(load_state_dict(path))
+    weights = load_state_dict(path)
+    classifier = weights.get("head.weight")
+    if classifier is not None and classifier.ndim == 2:
+        raise CheckpointError(
+            path,
+            f"is a classifier of {len(classifier)} classes (head.weight), trained with labels; {card.name} is trained "
+            "on images only, and its keys are the same",
+            "Give the self-supervised backbone",
+        )
+    weights = dino_backbone(weights)
     with skip_initialisation():
         if card.packaged is not None:
             model = build_packaged_vit(_packaged_config(card))

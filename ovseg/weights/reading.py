@@ -14,6 +14,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -26,19 +27,29 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .hashes import regular_file
 from .torchscript import is_torchscript, read_torchscript
 
-DOWNLOAD_AGAIN = "Delete it and fetch it again (`python -m ovseg weights fetch NAME`), or give another file"
+DOWNLOAD_AGAIN = (
+    "Give another file, or get it again: `python -m ovseg weights fetch --again NAME` puts a fresh copy into ovseg's "
+    "cache and touches no other file"
+)
 
 # Where training scripts put the weights, in the order in which they are looked for. A DINO training checkpoint holds
 # both `teacher` and `student`; the teacher is the one that is evaluated.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "model_ema", "teacher", "student", "module")
 _PREFIXES = ("module.", "_orig_mod.")
-# Entries of OpenAI's state dicts that describe the model and are not weights.
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+# Entries of OpenAI's state dicts that describe the model and are not weights. Nobody else saves them.
+OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+# An archive of PyTorch holds its tensors as they are; one that would grow beyond this is no checkpoint but a bomb.
+_GROWTH, _SLACK = 2, 256 << 20
 
 _DAMAGE = (
-    pickle.UnpicklingError,
+    OSError,
+    zlib.error,
+    AssertionError,
+    ImportError,
+    pickle.PickleError,
     zipfile.BadZipFile,
     struct.error,
     EOFError,
@@ -69,8 +80,18 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: No such file, a directory, damaged, not a checkpoint, or asks for code to be run (nothing is).
     """
+    return load_weights(path)[0]
+
+
+def load_weights(path: str | PathLike[str]) -> tuple[dict[str, Tensor], bool]:
+    """As :func:`load_state_dict`, and whether the file has OpenAI's layout: the three integers beside the weights that
+    only OpenAI saves (:data:`OPENAI_ENTRIES`). The activation, QuickGELU, stands nowhere in such a file."""
     path = Path(path)
-    return _weights_of(path, read_checkpoint(path))
+    weights = _weights_of(path, read_checkpoint(path))
+    openai = all(name in weights for name in OPENAI_ENTRIES)
+    kept = {name: tensor for name, tensor in weights.items() if name not in OPENAI_ENTRIES}
+    _check_tensors(path, kept)
+    return kept, openai
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Any:
@@ -88,15 +109,15 @@ def check_format(path: Path) -> None:
 
 
 def _reader_for(path: Path) -> Callable[[Path], Any]:
-    if path.is_dir():
-        raise CheckpointError(path, "is a directory, not a checkpoint", "Give the file inside it")
-    if not path.exists():
-        raise CheckpointError(path, "no such file", "Check the path")
-    size = path.stat().st_size
+    size = regular_file(path).st_size
     if size == 0:
         raise CheckpointError(path, "is empty", DOWNLOAD_AGAIN)
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise CheckpointError(path, problem, "Check its permissions") from None
     if head.startswith(b"PK\x03\x04"):
         return _read_zip
     # safetensors first: its length of the header may begin with the byte that marks a pickle
@@ -127,15 +148,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_zip(path: Path) -> Any:
+    size = regular_file(path).st_size
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.split("/", 1)[-1] for name in archive.namelist()}
+            grown = sum(member.file_size for member in archive.infolist())
             torchscript = is_torchscript(archive)
     except zipfile.BadZipFile:
-        size = path.stat().st_size
         raise CheckpointError(
             path, f"is truncated: a PyTorch archive whose end is missing ({size:,} bytes are there)", DOWNLOAD_AGAIN
         ) from None
+    except _DAMAGE as error:
+        raise CheckpointError(path, f"is a damaged archive ({_one_line(error)})", DOWNLOAD_AGAIN) from None
+    if grown > _GROWTH * size + _SLACK:
+        raise CheckpointError(
+            path,
+            f"would unpack from {size:,} to {grown:,} bytes, which no checkpoint does; it was not unpacked",
+            "Do not use the file",
+        )
     if "data.pkl" not in names:
         raise CheckpointError(path, "is a zip file, but not a PyTorch checkpoint", "Give the checkpoint itself")
     if not torchscript:
@@ -190,16 +220,30 @@ def _weights_of(path: Path, checkpoint: Any) -> dict[str, Tensor]:
     weights = {}
     if isinstance(checkpoint, Mapping):
         weights = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    weights = {k: v for k, v in weights.items() if k not in _NOT_WEIGHTS}
-    if not weights:
+    if not any(name not in OPENAI_ENTRIES for name in weights):
         what = (
             ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
         )
         raise CheckpointError(path, f"holds no weights (found: {what or 'nothing'})", "Give a file with a state dict")
     for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in weights):
+        if weights and all(key.startswith(prefix) for key in weights):
             weights = {key[len(prefix) :]: value for key, value in weights.items()}
     return weights
+
+
+def _check_tensors(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuses tensors that are not plain arrays: a few bytes may claim a size that no memory holds."""
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantised" if tensor.is_quantized else "without values" if tensor.is_meta else str(tensor.layout)
+            raise CheckpointError(path, f"holds {name} as a tensor that is {kind}", "Save it as plain (dense) tensors")
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                path,
+                f"{name} claims the shape {tuple(tensor.shape)}, {tensor.nbytes:,} bytes, of which the file holds "
+                f"{tensor.untyped_storage().nbytes():,}",
+                DOWNLOAD_AGAIN,
+            )
 
 
 def _one_line(error: Exception, limit: int = 160) -> str:

@@ -20,6 +20,7 @@ from ovseg.weights import (
     resolve,
 )
 from ovseg.weights import hashes as hashes_module
+from ovseg.weights.resolve import fetch_again
 from tests.weights.server import serve
 from tests.weights.small import save_torchscript
 
@@ -101,6 +102,29 @@ def test_download_into_the_cache(card, content, cache, monkeypatch):
     assert path == cache / "test" / "w.pt"
     assert path.read_bytes() == content
     assert resolve(card.name) == path  # the server is gone
+
+
+def test_a_fresh_copy_takes_the_place_of_the_old_one_only(card, content, cache, monkeypatch):
+    monkeypatch.delenv("OVSEG_OFFLINE")
+    old, mine = put(b"old", cache / "test" / "w.pt"), put(b"mine", cache / "test_weights_v1.pt")
+    with serve() as server:
+        server.files["/w.pt"] = content
+        monkeypatch.setitem(catalogue(), card.name, replace(card, sources=(Source(f"{server.url}/w.pt"),)))
+        assert fetch_again(card.name) == old
+        assert old.read_bytes() == content and mine.read_bytes() == b"mine"
+        del server.files["/w.pt"]
+        with pytest.raises(WeightsNotFound, match="404"):
+            fetch_again(card.name)
+    assert old.read_bytes() == content and sorted(p.name for p in old.parent.iterdir() if p.suffix == ".pt") == ["w.pt"]
+
+
+def test_a_file_that_took_anothers_place_is_hashed_again(tmp_path, cache):
+    path, other = put(b"one", tmp_path / "x"), put(b"two", tmp_path / "y")
+    first = file_sha256(path)
+    times = path.stat()
+    os.replace(other, path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, same time of modification
+    assert file_sha256(path) != first
 
 
 def test_downloaded_clip_loads(clip_model, clip_card, tmp_path, monkeypatch):
@@ -188,5 +212,5 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, cache):
 
 
 def test_hash_of_a_missing_file(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="no such file"):
         file_sha256(tmp_path / "absent")
