@@ -130,6 +130,7 @@ class TrainRunner(Runner):
             CheckpointError: if the file is damaged or cannot be read without executing what it holds.
         """
         from ovseg.weights import CheckpointError
+        from ovseg.weights.reading import DAMAGE
 
         if not Path(filename).is_file():
             raise FileNotFoundError(f"checkpoint {filename} does not exist; check the path, download it first")
@@ -141,7 +142,7 @@ class TrainRunner(Runner):
                 "holds more than tensors and MMEngine's records, it could execute code; refused, nothing was executed"
             )
             raise CheckpointError(filename, problem, "Give a checkpoint of tools/train.py or a state dict") from error
-        except (RuntimeError, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise CheckpointError(filename, "is damaged or cut off", "Copy or download it again") from error
         return super().load_checkpoint(filename, map_location, *args, **kwargs)
 

@@ -44,7 +44,8 @@ OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 # An archive of PyTorch holds its tensors as they are; one that would grow beyond this is no checkpoint but a bomb.
 _GROWTH, _SLACK = 2, 256 << 20
 
-_DAMAGE = (
+# What readers of damaged files raise: torch, zipfile, pickle, safetensors and the system between them.
+DAMAGE = (
     OSError,
     zlib.error,
     AssertionError,
@@ -141,7 +142,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         # The tensors are views of the mapped file: copies stay valid when the file is replaced or removed.
         return {key: value.clone() for key, value in safetensors.torch.load_file(path).items()}
-    except (safetensors.SafetensorError, *_DAMAGE) as error:
+    except (safetensors.SafetensorError, *DAMAGE) as error:
         raise CheckpointError(
             path, f"is a damaged or truncated safetensors file ({_one_line(error)})", DOWNLOAD_AGAIN
         ) from None
@@ -158,7 +159,7 @@ def _read_zip(path: Path) -> Any:
         raise CheckpointError(
             path, f"is truncated: a PyTorch archive whose end is missing ({size:,} bytes are there)", DOWNLOAD_AGAIN
         ) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CheckpointError(path, f"is a damaged archive ({_one_line(error)})", DOWNLOAD_AGAIN) from None
     if grown > _GROWTH * size + _SLACK:
         raise CheckpointError(
@@ -172,7 +173,7 @@ def _read_zip(path: Path) -> Any:
         return _read_torch(path)
     try:
         return read_torchscript(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CheckpointError(
             path,
             f"cannot be read as a TorchScript archive without executing it ({_one_line(error)}); nothing was executed",
@@ -184,7 +185,7 @@ def _read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         refused = re.search(r"(?i:unsupported global):?\s+(?:GLOBAL\s+)?([\w.]+)", str(error))
         if refused is not None:
             raise CheckpointError(

@@ -21,6 +21,7 @@ from ovseg.cli import main
 from ovseg.weights import CheckpointError, WeightsError, file_sha256, known_sha256, load_clip, read_checkpoint
 from ovseg.weights.reading import check_format, load_state_dict
 from ovseg.weights.resolve import fetch_again
+from tests.weights.mutations import mutated
 from tests.weights.small import save_torchscript
 
 KINDS = ("safetensors", "zip", "legacy", "torchscript", "npz", "nested")
@@ -40,35 +41,6 @@ def originals(tmp_path_factory, clip_model):
         {"epoch": 3, "args": argparse.Namespace(lr=0.1), "model": state, "best": np.float64(2)}, folder / "nested"
     )
     return {kind: (folder / kind).read_bytes() for kind in KINDS}
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """One of: bits flipped, cut, a piece doubled, removed, overwritten with noise, zeros or another place's bytes."""
-    data = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        # the ends, where headers and directories are, as often as the middle
-        edge = min(len(data), 4096)
-        start = rng.choice((rng.randrange(edge), len(data) - 1 - rng.randrange(edge), rng.randrange(len(data))))
-        length = rng.choice((1, 2, 4, 8, 100, 5000))
-        kind = rng.randrange(7)
-        if kind == 0:
-            data[start] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del data[start:]
-        elif kind == 2:
-            data[start:start] = data[start : start + length]
-        elif kind == 3:
-            del data[start : start + length]
-        elif kind == 4:
-            data[start : start + length] = rng.randbytes(length)
-        elif kind == 5:
-            data[start : start + length] = rng.choice((b"\0", b"\xff")) * length
-        else:
-            other = rng.randrange(len(data))
-            data[start : start + length] = data[other : other + length]
-        if not data:
-            data = bytearray(b"\0")
-    return bytes(data)
 
 
 def outcome(path):
