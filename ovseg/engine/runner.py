@@ -122,6 +122,11 @@ class TrainRunner(Runner):
             runner.val_loop  # noqa: B018
         return runner
 
+    def build_param_scheduler(self, scheduler: object) -> object:
+        """MMEngine's; what does not fit is a :class:`SetupError`. It is built last: the learning rate must stand."""
+        with named_setup_errors(self.cfg):
+            return super().build_param_scheduler(scheduler)
+
     def load_checkpoint(self, filename: str, map_location: str = "cpu", *args, **kwargs) -> dict:
         """MMEngine's, for local files that hold nothing but tensors, numbers and MMEngine's own records.
 

@@ -67,6 +67,7 @@ def test_two_steps_from_another_directory(tmp_path, monkeypatch, capsys):
         (["optim_wrapper.clipgrad=1"], "did you mean 'clip_grad'"),
         (["optim_wrapper.optimizer.lrr=1"], "lrr"),
         (["param_scheduler.0.start=1"], "LinearLR has no argument 'start'"),
+        (["param_scheduler.0.start_factor=7.5"], "Starting multiplicative factor"),
         (["default_hooks.checkpoint.intervall=2"], "did you mean 'interval'"),
         (["model.clip=nowhere.json"], "nowhere.json"),
         (["train_dataloader.dataset.sprites=nowhere.npz"], "no sprites at nowhere.npz"),
