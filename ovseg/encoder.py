@@ -11,10 +11,13 @@ from torch import Tensor
 from ovseg.attention.base import LastBlockAttention
 from ovseg.backbones.clip import ClipBackbone
 from ovseg.photo import Photo
-from ovseg.queries import Queries
+from ovseg.queries import Queries, unit_patches
 from ovseg.region_maps import PAD_REGION, resize_regions
 from ovseg.structures import FeatureMap
 from ovseg.windows import SlidingWindows, WindowLayout
+
+Features = dict[str, Tensor]
+"""What is known of windows or of a photo before any word is: tensors by name, windows first."""
 
 
 @dataclass
@@ -109,20 +112,35 @@ class WindowEncoder:
         """Patch embeddings ``[B, N, D]`` in the text space."""
         return self.project(self.tokens(batch))
 
-    def score(self, batch: WindowBatch, queries: Queries) -> Tensor:
-        """Scores of windows on their patch grids, ``[B, Q, gh, gw]``."""
+    def embed(self, batch: WindowBatch) -> Features:
+        """What words are compared with: ``embeddings [B, gh, gw, D]`` float32, whose products with unit vectors are
+        cosines, and ``objectness [B, gh, gw]`` where the attention reports it."""
         if self.views is not None:
-            encode = self.encode
-            cosines = self.views(batch.windows, lambda w: encode(replace(batch, windows=w)), queries.cosines)
-            return queries.scores(cosines)
+            return {"embeddings": self.views(batch.windows, lambda w: self.encode(replace(batch, windows=w)))}
         if self.engine is not None and self.engine.takes(*batch.windows.shape[-2:]):
             pixels = batch.windows * self.backbone.std + self.backbone.mean
-            return queries.scores(self.engine(pixels, queries.text))
-        features = self.encode(batch)
-        scores = queries.scores(queries.cosines(features))
-        if queries.probability_scale is None or queries.background is None:
+            axes = torch.eye(self.backbone.tower.embed_dim)  # cosines with the axes of the space are the embedding
+            return {"embeddings": self.engine(pixels, axes).permute(0, 2, 3, 1).contiguous()}
+        encoded = self.encode(batch)
+        features = {"embeddings": unit_patches(encoded)}
+        if encoded.objectness is not None:
+            features["objectness"] = encoded.objectness.unflatten(1, encoded.grid)
+        return features
+
+    def compare(self, features: Features, queries: Queries) -> Tensor:
+        """Scores ``[B, Q, gh, gw]`` of windows that were embedded."""
+        embeddings, objectness = features["embeddings"], features.get("objectness")
+        scores = queries.scores(queries.products(embeddings))
+        if queries.probability_scale is None or queries.background is None or self.views is not None:
             return scores
-        return self.attention.place_background(scores, features, queries.background_query())
+        grid = tuple(embeddings.shape[1:3])
+        objectness = None if objectness is None else objectness.flatten(1)
+        shown = FeatureMap(embeddings.flatten(1, 2), grid, objectness=objectness)
+        return self.attention.place_background(scores, shown, queries.background_query())
+
+    def score(self, batch: WindowBatch, queries: Queries) -> Tensor:
+        """Scores of windows on their patch grids, ``[B, Q, gh, gw]``."""
+        return self.compare(self.embed(batch), queries)
 
 
 def _stack(queue: Iterable[tuple[int, Tensor, Tensor | None]]) -> tuple[list[int], WindowBatch]:

@@ -12,6 +12,11 @@ from ovseg.structures import FeatureMap
 from ovseg.text import Vocabulary
 
 
+def unit_patches(features: FeatureMap) -> Tensor:
+    """Patch embeddings as unit vectors on their grid, ``[B, gh, gw, D]`` float32: what queries are compared with."""
+    return F.normalize(features.patches.float(), dim=-1).unflatten(1, features.grid)
+
+
 @dataclass(frozen=True)
 class Queries:
     """One embedding per query, and what the queries stand for.
@@ -39,8 +44,11 @@ class Queries:
 
     def cosines(self, features: FeatureMap) -> Tensor:
         """Cosine of every patch embedding with every query, ``[B, Q, gh, gw]`` float32."""
-        tokens = F.normalize(features.patches.float(), dim=-1)
-        return (self.text @ tokens.transpose(1, 2)).unflatten(2, features.grid)
+        return self.products(unit_patches(features))
+
+    def products(self, embeddings: Tensor) -> Tensor:
+        """Dot product of every patch embedding ``[B, gh, gw, D]`` with every query, ``[B, Q, gh, gw]``."""
+        return (self.text @ embeddings.flatten(1, 2).transpose(1, 2)).unflatten(2, embeddings.shape[1:3])
 
     def scores(self, cosines: Tensor) -> Tensor:
         """What is stitched, ``[B, Q, gh, gw]``: the cosines, or probabilities with ``probability_scale``."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur, rgb_to_grayscale
 
+from ovseg.queries import unit_patches
 from ovseg.registry import VIEWS
 from ovseg.structures import FeatureMap
 
@@ -38,28 +39,24 @@ class ImageEngineering:
             raise ValueError(f"blur of size {kernel_size} and sigma {sigma}: give an odd size and a positive sigma")
         self.weight, self.kernel_size, self.sigma = float(weight), kernel_size, float(sigma)
 
-    def __call__(
-        self,
-        windows: Tensor,
-        encode: Callable[[Tensor], FeatureMap],
-        classify: Callable[[FeatureMap], Tensor],
-    ) -> Tensor:
-        """Combined scores ``[B, Q, h, w]`` of windows.
+    def __call__(self, windows: Tensor, encode: Callable[[Tensor], FeatureMap]) -> Tensor:
+        """Combined embeddings ``[B, gh, gw, D]`` of windows; their products with the text are the combined scores.
+
+        Scores are linear in the normalised features, so the features are what is averaged, before any word is known.
 
         Args:
             windows: ``[B, 3, H, W]`` normalised.
             encode: windows to patch embeddings.
-            classify: patch embeddings to cosines ``[B, Q, h, w]``.
         """
 
-        def score(view: Tensor) -> Tensor:
-            return classify(encode(view))
+        def unit(view: Tensor) -> Tensor:
+            return unit_patches(encode(view))
 
         plain = [
             windows,
             rgb_to_grayscale(windows, num_output_channels=3),
             gaussian_blur(windows, [self.kernel_size] * 2, [self.sigma] * 2),
         ]
-        unflipped = torch.stack([score(view) for view in plain]).mean(0)
-        flipped = torch.stack([score(windows.flip(axis)).flip(axis) for axis in (-2, -1)]).mean(0)
+        unflipped = torch.stack([unit(view) for view in plain]).mean(0)
+        flipped = torch.stack([unit(windows.flip(axis)).flip(axis - 1) for axis in (-2, -1)]).mean(0)
         return self.weight * unflipped + (1 - self.weight) * flipped

@@ -7,7 +7,7 @@ import torch
 
 from ovseg.encoder import WindowBatch, WindowEncoder
 from ovseg.photo import Photo
-from ovseg.queries import Queries
+from ovseg.queries import Queries, unit_patches
 from ovseg.region_maps import PAD_REGION
 from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.windows import SlidingWindows
@@ -109,9 +109,9 @@ def test_the_background_is_placed_among_probabilities_only(background, scale):
 def test_views_are_encoded_one_by_one():
     seen = []
 
-    def views(windows, encode, classify):
+    def views(windows, encode):
         seen.append(windows)
-        return (classify(encode(windows)) + classify(encode(2 * windows))) / 2
+        return (unit_patches(encode(windows)) + unit_patches(encode(2 * windows))) / 2
 
     words, batch = Queries(torch.eye(3), torch.arange(3), 3), WindowBatch(torch.rand(1, 3, 8, 8))
     torch.testing.assert_close(encoder(views=views).score(batch, words), encoder().score(batch, words))

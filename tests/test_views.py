@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ovseg.queries import Queries
 from ovseg.structures import FeatureMap
 from ovseg.views import ImageEngineering
 
@@ -38,7 +39,8 @@ def test_views_follow_the_definition():
     vertical = classify(encode(windows.flip(2))).flip(2)
     horizontal = classify(encode(windows.flip(3))).flip(3)
     want = 0.7 * first + 0.3 * (vertical + horizontal) / 2
-    torch.testing.assert_close(ImageEngineering(weight=0.7)(windows, encode, classify), want, atol=1e-5, rtol=1e-4)
+    got = Queries(text, torch.arange(2), 2).products(ImageEngineering(weight=0.7)(windows, encode))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("options", [dict(weight=2), dict(kernel_size=4), dict(sigma=0)])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ovseg.heads.ranking import RunningTop
 from ovseg.registry import HEADS
 from ovseg.scores import ScoreMap
 
@@ -76,6 +77,21 @@ class ClassMapHead:
         if self.active_background is None:
             return torch.where(labels < 0, fallback, labels), best
         return labels.masked_fill(labels < 0, self.active_background), best
+
+    def top(self, scores: ScoreMap, query_to_class: Tensor, num_classes: int, k: int) -> tuple[Tensor, Tensor]:
+        """The best k classes of every pixel, before the cuts: int32 and the values of their maps ``[k, H, W]``.
+
+        The background, which has no map, comes last with 0.
+        """
+        device = scores.cells.device
+        best = RunningTop(k, scores.size, num_classes, device)
+        foreground = self._foreground(query_to_class)
+        for index, whole, _ in self._maps(scores):
+            best.update(slice(None), slice(None), whole[None], foreground[index : index + 1])
+        labels = self.labels_and_confidence(scores, query_to_class, num_classes, threshold=False)[0]
+        classes, missing = best.led_by(labels), best.classes < 0
+        background = 0 if self.active_background is None else self.active_background
+        return classes.masked_fill(missing, background), best.values.masked_fill(missing, 0.0)
 
     def probabilities(
         self,

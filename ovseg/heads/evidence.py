@@ -37,6 +37,11 @@ class Evidence:
         """The head's labels ``[H, W]`` int32, before any label refiner."""
         return self.head(self.scores, self.query_to_class, self.num_classes)
 
+    def top(self, k: int) -> tuple[Tensor, Tensor]:
+        """The best k classes of every pixel (all, where there are fewer) before any threshold, best first: int32 and
+        float32 ``[k, H, W]``."""
+        return self.head.top(self.scores, self.query_to_class, self.num_classes, min(k, self.num_classes))
+
     def probabilities(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Class probabilities ``[C, h, w]`` of a block of pixels, before any threshold."""
         return self.head.probabilities(self.scores, self.query_to_class, self.num_classes, rows, columns)

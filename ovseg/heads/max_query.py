@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
 from ovseg import ops
+from ovseg.heads.ranking import RunningTop
 from ovseg.registry import HEADS
 from ovseg.scores import RefinedScoreMap, ScoreMap
 
@@ -84,6 +87,24 @@ class MaxQueryHead:
         if threshold and self.threshold:
             labels = torch.where(confidence < self.threshold, labels.new_tensor(self.background), labels)
         return labels, confidence
+
+    def top(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, k: int) -> tuple[Tensor, Tensor]:
+        """The best k classes of every pixel, before any threshold: int32 and float32 probabilities ``[k, H, W]``.
+
+        Best first; streamed, so that memory grows with k, not with the classes.
+        """
+        device = query_to_class.device
+        best = RunningTop(k, scores.size, num_classes, device)
+        sums = torch.full(scores.size, -torch.inf, device=device)
+        for queries, rows, columns, block in scores.blocks():
+            best.update(rows, columns, block, query_to_class[queries])
+            if self.softmax:
+                total = (block * self.logit_scale).logsumexp(dim=0)
+                sums[rows, columns] = torch.logaddexp(sums[rows, columns], total)
+        plain = copy.copy(self)
+        plain.threshold = plain.area_threshold = 0.0
+        classes = best.led_by(plain(scores, query_to_class, num_classes))
+        return classes, (best.values * self.logit_scale - sums).exp() if self.softmax else best.values
 
     def probabilities(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from ovseg.describing import plain
-from ovseg.encoder import WindowEncoder
+from ovseg.encoder import Features, WindowEncoder
+from ovseg.heads import ClassMapHead, MaxQueryHead
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
 from ovseg.queries import Queries
@@ -29,7 +31,9 @@ from ovseg.registry import (
     construct,
 )
 from ovseg.scores import RefinedScoreMap, ScoreMap
+from ovseg.segmentors.records import Decision, EncodedPhoto, Wording
 from ovseg.segmentors.words import WordModel
+from ovseg.text import Vocabulary
 from ovseg.weights.needed import told_together
 from ovseg.windows import SlidingWindows
 
@@ -121,16 +125,42 @@ class OpenVocabSegmentor(WordModel):
         Raises:
             ValueError: if no vocabulary was set.
         """
-        vocabulary = self.require_vocabulary()
-        return Queries(
-            self.text,
-            self.query_to_class,
+        return self.wording().queries
+
+    def wording(
+        self,
+        vocabulary: Vocabulary | str | Sequence | Mapping | None = None,
+        head: MaxQueryHead | ClassMapHead | None = None,
+    ) -> Wording:
+        """The words of a call; whoever sets others meanwhile does not change them.
+
+        Args:
+            vocabulary: see :meth:`set_vocabulary`; ``None``: the words in use.
+            head: makes the labels; ``None``: a copy of the model's own as it is now.
+
+        Raises:
+            ValueError: if there are no words.
+        """
+        if vocabulary is None:
+            with self.words_lock:
+                self.follow_weights()
+                vocabulary, text, query_to_class = self.require_vocabulary(), self.text, self.query_to_class
+                head = head or copy.copy(self.head)
+        else:
+            vocabulary = Vocabulary.of(vocabulary)
+            text = self.embed_words(vocabulary)
+            query_to_class = vocabulary.query_to_class.to(text.device)
+            head = head or copy.copy(self.head)
+        queries = Queries(
+            text,
+            query_to_class,
             len(vocabulary),
             vocabulary.background,
-            self.head.active_background,
+            head.active_background,
             self.probability_scale,
             self.text_encoder.encode,
         )
+        return Wording(vocabulary, queries, head)
 
     # ------------------------------------------------------------------ pipeline
     def prepare(
@@ -161,22 +191,49 @@ class OpenVocabSegmentor(WordModel):
         Raises:
             ValueError: if no vocabulary was set.
         """
-        return [self.label(scores, photo) for scores, photo in zip(self.score(photos), photos, strict=True)]
+        wording = self.wording()
+        return [self.decide(encoded, wording).labels for encoded in self.encode(photos)]
+
+    @torch.no_grad()
+    def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
+        """Everything that needs no word; windows of equal shape share batches across photos."""
+        encoder = self.encoder
+        layouts = [encoder.layout(photo) for photo in photos]
+        waiting: list[list[Features]] = [[] for _ in photos]
+        found: dict[int, EncodedPhoto] = {}
+        for owners, batch in encoder.batches(photos, layouts):
+            features = self.stitch.encode(batch, encoder)
+            for row, owner in enumerate(owners):
+                own, photo, layout = waiting[owner], photos[owner], layouts[owner]
+                own.append({name: tensor[row] for name, tensor in features.items()})
+                if len(own) == len(layout):
+                    whole = {name: torch.stack([window[name] for window in own]) for name in features}
+                    own.clear()
+                    found[owner] = EncodedPhoto(photo, layout, self.stitch.gather(whole, layout, photo, encoder))
+        return [found[owner] for owner in range(len(photos))]
+
+    @torch.no_grad()
+    def decide(self, encoded: EncodedPhoto, wording: Wording, top: int = 0) -> Decision:
+        """What an encoded photo is in given words.
+
+        Args:
+            top: find the best ``top`` classes of every pixel, too (all, where there are fewer).
+        """
+        scores = self.score_map(encoded, wording)
+        evidence = self.evidence(scores, wording)
+        labels = self.label(scores, encoded.photo, wording)
+        best = evidence.top(top) if top else (None, None)
+        return Decision(labels, *best, regions=encoded.photo.regions)
 
     def score(self, photos: Sequence[Photo]) -> list[ScoreMap | RefinedScoreMap]:
-        """Score maps of photos at their wanted sizes; windows of equal shape share batches across photos."""
-        self.follow_weights()
-        encoder, queries = self.encoder, self.queries
-        layouts = [encoder.layout(photo) for photo in photos]
-        parts: list[list[Tensor]] = [[] for _ in photos]
-        for owners, batch in encoder.batches(photos, layouts):
-            for owner, part in zip(owners, self.stitch.compute(batch, encoder, queries), strict=True):
-                parts[owner].append(part)
-        maps = []
-        for photo, layout, own in zip(photos, layouts, parts, strict=True):
-            score_map = self.stitch.merge(torch.stack(own), layout, photo, encoder, queries)
-            maps.append(self.refine(score_map, photo))
-        return maps
+        """Score maps of photos at their wanted sizes, for the words in use."""
+        wording = self.wording()
+        return [self.score_map(encoded, wording) for encoded in self.encode(photos)]
+
+    def score_map(self, encoded: EncodedPhoto, wording: Wording) -> ScoreMap | RefinedScoreMap:
+        """The score map of an encoded photo, with the refiners around it."""
+        scores = self.stitch.score(encoded.features, self.encoder, wording.queries)
+        return self.refine(self.stitch.merge(scores, encoded.layout, encoded.photo), encoded.photo)
 
     def refine(self, scores: ScoreMap | RefinedScoreMap, photo: Photo) -> ScoreMap | RefinedScoreMap:
         """The refiners in order, lazily: they run when the head asks for blocks."""
@@ -185,13 +242,14 @@ class OpenVocabSegmentor(WordModel):
             scores = RefinedScoreMap(scores, _Apply(refiner, refiner.prepare(guide)))
         return scores
 
-    def evidence(self, scores: ScoreMap | RefinedScoreMap) -> Evidence:
-        """What labels are made from: the scores, the head and the words."""
-        return Evidence(scores, self.head, self.query_to_class, len(self.require_vocabulary()))
+    def evidence(self, scores: ScoreMap | RefinedScoreMap, wording: Wording | None = None) -> Evidence:
+        """What labels are made from: the scores, the head and the words (``None``: those in use)."""
+        wording = wording or self.wording()
+        return Evidence(scores, wording.head, wording.queries.query_to_class, wording.queries.num_classes)
 
-    def label(self, scores: ScoreMap | RefinedScoreMap, photo: Photo) -> Tensor:
+    def label(self, scores: ScoreMap | RefinedScoreMap, photo: Photo, wording: Wording | None = None) -> Tensor:
         """The head's labels ``[H, W]`` int32, then the label refiners in order."""
-        evidence = self.evidence(scores)
+        evidence = self.evidence(scores, wording)
         labels = evidence.labels()
         for refiner in self.label_refiners:
             labels = refiner(labels, photo, evidence)

@@ -13,6 +13,7 @@ from ovseg.photo import Photo
 from ovseg.regions.base import masks_of_ids
 from ovseg.registry import MODELS, REGION_ENCODERS
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
+from ovseg.segmentors.records import Decision, EncodedPhoto, Wording
 
 
 @MODELS.register_module()
@@ -59,33 +60,68 @@ class SamClipSegmentor(OpenVocabSegmentor):
         masks = [m for m in masks if m.sum() >= self.min_area]
         return np.stack(masks) if masks else np.zeros((0, *photo.size), bool)
 
-    def classify_regions(self, photo: Photo, masks: np.ndarray) -> Tensor:
-        """Class probabilities ``[M, C]`` of masks: softmax over the queries, maximum over a class's queries."""
-        embeddings = self.region_encoder(photo, masks, self.encoder)
-        probability = (embeddings @ self.text.T * self.head.logit_scale).softmax(dim=1)
-        merged = probability.new_zeros(len(masks), len(self.vocabulary))
-        return merged.scatter_reduce_(1, self.query_to_class[None].expand(len(masks), -1), probability, "amax")
+    def classify_regions(self, embeddings: Tensor, wording: Wording) -> Tensor:
+        """Class probabilities ``[M, C]`` of masks: softmax over the queries, maximum over a class's queries.
+
+        Args:
+            embeddings: ``[M, D]`` unit vectors of the masks.
+        """
+        queries = wording.queries
+        probability = (embeddings @ queries.text.T * wording.head.logit_scale).softmax(dim=1)
+        merged = probability.new_zeros(len(embeddings), queries.num_classes)
+        index = queries.query_to_class[None].expand(len(embeddings), -1)
+        return merged.scatter_reduce_(1, index, probability, "amax")
 
     @torch.no_grad()
-    def predict(self, photos: Sequence[Photo]) -> list[Tensor]:
-        self.require_vocabulary()
-        self.follow_weights()
-        return [self._predict(photo) for photo in photos]
+    def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
+        return [self._encode(photo) for photo in photos]
 
-    def _predict(self, photo: Photo) -> Tensor:
+    def _encode(self, photo: Photo) -> EncodedPhoto:
         masks = self.masks_of(photo)
-        background = self.head.background or 0
-        if self.uncovered == "dense" and not masks.any(0).all():
-            labels = super().predict([photo])[0].cpu()
+        dense = self.uncovered == "dense" and not masks.any(0).all()
+        encoded = super().encode([photo])[0] if dense else EncodedPhoto(photo, None, {})
+        encoded.masks = masks
+        if len(masks):
+            encoded.features = {**encoded.features, "masks": self.region_encoder(photo, masks, self.encoder)}
+        return encoded
+
+    @torch.no_grad()
+    def decide(self, encoded: EncodedPhoto, wording: Wording, top: int = 0) -> Decision:
+        """As :meth:`OpenVocabSegmentor.decide`; the best classes of a pixel are those of the mask that labels it, or
+        the dense prediction's, or (``uncovered='background'``) the background first, all with probability 0.
+
+        ``regions`` holds 1 + the number of that mask, 0 where there is none.
+        """
+        photo, masks, device = encoded.photo, encoded.masks, wording.queries.text.device
+        background = wording.head.background or 0
+        count = min(top, wording.queries.num_classes)
+        classes = values = None
+        if encoded.layout is not None:
+            dense = super().decide(encoded, wording, top)
+            labels = dense.labels.cpu()
+            if top:
+                classes, values = dense.top_classes.cpu(), dense.top_probabilities.cpu()
         else:
             labels = torch.full(photo.size, background, dtype=torch.int32)
+            if top:
+                order = [background, *(c for c in range(wording.queries.num_classes) if c != background)][:count]
+                classes = torch.tensor(order, dtype=torch.int32)[:, None, None].repeat(1, *photo.size)
+                values = torch.zeros(count, *photo.size)
+        regions = torch.zeros(photo.size, dtype=torch.int32)
         if len(masks):
-            best, classes = self.classify_regions(photo, masks).cpu().max(dim=1)
-            if self.head.threshold:
-                classes[best < self.head.threshold] = background
-            for index in best.argsort(stable=True):  # the surest mask is painted last
-                labels[torch.from_numpy(masks[int(index)])] = int(classes[index])
-        return labels.to(self.text.device)
+            table = self.classify_regions(encoded.features["masks"], wording).cpu()
+            best, found = table.max(dim=1)
+            ranked_values, ranked = table.sort(dim=1, descending=True, stable=True)
+            if wording.head.threshold:
+                found[best < wording.head.threshold] = background
+            for index in best.argsort(stable=True).tolist():  # the surest mask is painted last
+                inside = torch.from_numpy(masks[index])
+                labels[inside], regions[inside] = int(found[index]), index + 1
+                if top:
+                    classes[:, inside] = ranked[index, :count, None].int()
+                    values[:, inside] = ranked_values[index, :count, None]
+        parts = (None if part is None else part.to(device) for part in (labels, classes, values, regions))
+        return Decision(*parts)
 
     def describe(self) -> dict[str, object]:
         own = {"region_encoder": repr(self.region_encoder), "uncovered": self.uncovered, "min_area": self.min_area}

@@ -13,6 +13,7 @@ from ovseg.content import Fingerprint, weights_of
 from ovseg.describing import described
 from ovseg.float32 import KeepsFloat32
 from ovseg.registry import BACKBONES, construct
+from ovseg.segmentors.records import WordsLock
 from ovseg.text import TextEncoder, Vocabulary
 from ovseg.text.auxiliary import AuxiliaryText
 
@@ -56,6 +57,7 @@ class WordModel(KeepsFloat32, BaseModel):
             cache_dir=text_cache or None,
             cache=text_cache is not False,
         )
+        self.words_lock = WordsLock()  # the words are changed and read together
         self.vocabulary: Vocabulary | None = None
         self._encoded_by: str | None = None  # fingerprint of the text tower that made `text`
         self._content = Fingerprint(self._weights)
@@ -81,15 +83,22 @@ class WordModel(KeepsFloat32, BaseModel):
             text = embeddings.clone() if embeddings.is_inference() else embeddings
         else:
             encoded_by = self.text_encoder.fingerprint()
-            text = self.text_encoder.encode(vocabulary)
-            if self.auxiliary_text is not None:
-                text = self.auxiliary_text.mix(text, vocabulary, self.text_encoder)
+            text = self.embed_words(vocabulary)
         if text.shape[0] != len(vocabulary.queries):
             raise ValueError(f"{text.shape[0]} text embeddings for {len(vocabulary.queries)} queries")
         device = self.backbone.mean.device
-        self.vocabulary, self._encoded_by = vocabulary, encoded_by
-        self.text = text.to(device, torch.float32)
-        self.query_to_class = vocabulary.query_to_class.to(device)
+        text, query_to_class = text.to(device, torch.float32), vocabulary.query_to_class.to(device)
+        with self.words_lock:
+            self.vocabulary, self._encoded_by = vocabulary, encoded_by
+            self.text, self.query_to_class = text, query_to_class
+
+    @torch.inference_mode(False)
+    def embed_words(self, vocabulary: Vocabulary) -> Tensor:
+        """Unit embeddings ``[Q, D]`` float32 of a vocabulary's queries, the auxiliary text mixed in; nothing is set."""
+        text = self.text_encoder.encode(vocabulary)
+        if self.auxiliary_text is not None:
+            text = self.auxiliary_text.mix(text, vocabulary, self.text_encoder)
+        return text.to(self.backbone.mean.device, torch.float32)
 
     def follow_weights(self) -> None:
         """Embed the words again if CLIP's text tower has changed since; prediction does it by itself.

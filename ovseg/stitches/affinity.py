@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.encoder import Features, WindowBatch, WindowEncoder
 from ovseg.photo import Photo
-from ovseg.queries import Queries
+from ovseg.queries import Queries, unit_patches
 from ovseg.registry import STITCHES
 from ovseg.scores import ScoreMap
 from ovseg.stitches.average import ScoreStitch
@@ -36,21 +36,27 @@ class AffinityStitch(ScoreStitch):
     def __init__(self, class_token: bool = False) -> None:
         self.class_token = class_token
 
-    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
-        """``[B, Q + N, h, w]``: the scores, then the rows of the affinity as maps."""
+    def encode(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
+        """``embeddings [B, h, w, D]``, ``affinity [B, N, h, w]`` (its rows as maps), and ``class_token [B, 1, 1, D]``."""
         tokens = encoder.tokens(batch)
-        scores = queries.cosines(encoder.project(tokens))
+        features = {
+            "embeddings": unit_patches(encoder.project(tokens)),
+            "affinity": tokens.affinity.unflatten(2, tokens.grid),
+        }
         if self.class_token:
-            token = FeatureMap(tokens.tokens[:, :1], (1, 1))
-            scores = scores * queries.cosines(encoder.project(token))
-        return torch.cat([scores, tokens.affinity.unflatten(2, tokens.grid)], dim=1)
+            features["class_token"] = unit_patches(encoder.project(FeatureMap(tokens.tokens[:, :1], (1, 1))))
+        return features
 
-    def merge(
-        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
-    ) -> ScoreMap:
+    def gather(self, features: Features, layout: WindowLayout, photo: Photo, encoder: WindowEncoder) -> Features:
+        """The same; the affinity is the photo's, too."""
         _need_one_window(layout, "AffinityStitch")
-        photo.affinity = parts[0, len(queries) :]
-        return ScoreMap.from_windows(parts[:, : len(queries)].contiguous(), layout, photo.size)
+        photo.affinity = features["affinity"][0]
+        return features
+
+    def score(self, features: Features, encoder: WindowEncoder, queries: Queries) -> Tensor:
+        """``[B, Q, h, w]``."""
+        scores = queries.products(features["embeddings"])
+        return scores * queries.products(features["class_token"]) if self.class_token else scores
 
 
 @STITCHES.register_module()
@@ -86,27 +92,42 @@ class LayerwiseStitch(ScoreStitch):
         self.slide = SlidingWindows(crop=slide, stride=min(stride, slide)) if slide else None
         self.distractors = Vocabulary.of(distractors) if distractors else None
 
-    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
+    def encode(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
+        """``embeddings [B, S, h, w, D]`` of all S feature sets, ``affinity [B, N, N]`` the fused map between patches,
+        and ``slid [B, S, h, w, D]`` the embeddings that sliding windows give together."""
+        embeddings, affinity = self._look(batch.windows, encoder)
+        grid = encoder.backbone.tower.grid_of(*batch.windows.shape[-2:])
+        features = {"embeddings": embeddings.unflatten(2, grid), "affinity": affinity}
+        if self.slide is not None:
+            slid = torch.stack([self._slide(window, grid, encoder) for window in batch.windows])
+            features["slid"] = slid.unflatten(2, grid)
+        return features
+
+    def gather(self, features: Features, layout: WindowLayout, photo: Photo, encoder: WindowEncoder) -> Features:
+        _need_one_window(layout, "LayerwiseStitch")
+        return features
+
+    def score(self, features: Features, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """``[B, F, h, w]`` for the F foreground queries."""
         text, foreground = self.competitors(queries)
-        logits, affinity = self._logits(batch.windows, encoder, text)
-        grid = encoder.backbone.tower.grid_of(*batch.windows.shape[-2:])
-        probabilities = logits.softmax(-1)
+
+        def probabilities_of(embeddings: Tensor) -> Tensor:
+            return (self.logit_scale * embeddings.flatten(2, 3) @ text.T).softmax(-1)
+
+        probabilities = probabilities_of(features["embeddings"])
         if self.slide is not None:
-            slid = torch.stack([self._slide(window, grid, encoder, text) for window in batch.windows])
-            probabilities = (probabilities + slid.softmax(-1)) / 2
+            probabilities = (probabilities + probabilities_of(features["slid"])) / 2
         probabilities = probabilities[..., :foreground]
         last = probabilities[:, -1]
         keep = last >= self.threshold * last.amax(1, keepdim=True)
         probabilities = torch.cat([probabilities[:, :-1], (last * keep)[:, None]], dim=1)
-        scores = self._spread(affinity, probabilities[:, -1]) + probabilities.mean(1)
-        return scores.transpose(1, 2).unflatten(2, grid)
+        scores = self._spread(features["affinity"], probabilities[:, -1]) + probabilities.mean(1)
+        return scores.transpose(1, 2).unflatten(2, features["embeddings"].shape[2:4])
 
-    def merge(
-        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
-    ) -> ScoreMap:
-        _need_one_window(layout, "LayerwiseStitch")
-        return ScoreMap.from_grid(parts[0], photo.size)  # straight to the photo's size, without the resized one between
+    def merge(self, scores: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
+        return ScoreMap.from_grid(
+            scores[0], photo.size
+        )  # straight to the photo's size, without the resized one between
 
     def competitors(self, queries: Queries) -> tuple[Tensor, int]:
         """Text embeddings ``[T, D]`` that compete, foreground queries first, and the number of these."""
@@ -118,15 +139,18 @@ class LayerwiseStitch(ScoreStitch):
         mean = F.normalize(foreground.mean(0, keepdim=True), dim=-1)
         return torch.cat([foreground, *others, mean]), len(foreground)
 
-    def _logits(self, windows: Tensor, encoder: WindowEncoder, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled cosines ``[B, S, N, T]`` of all feature sets and the fused map between patches ``[B, N, N]``."""
+    def _look(self, windows: Tensor, encoder: WindowEncoder) -> tuple[Tensor, Tensor]:
+        """Unit embeddings ``[B, S, N, D]`` of all feature sets and the fused map between patches ``[B, N, N]``."""
         tokens = encoder.tokens(WindowBatch(windows))
-        features = F.normalize(encoder.backbone.project(tokens).patches, dim=-1).unflatten(0, (len(windows), -1))
+        embeddings = F.normalize(encoder.backbone.project(tokens).patches.float(), dim=-1)
         prefix = tokens.num_prefix
-        return self.logit_scale * features @ text.T, tokens.affinity[:, prefix:, prefix:]
+        return embeddings.unflatten(0, (len(windows), -1)), tokens.affinity[:, prefix:, prefix:]
 
-    def _slide(self, image: Tensor, grid: tuple[int, int], encoder: WindowEncoder, text: Tensor) -> Tensor:
-        """Logits ``[S, N, T]`` of sliding windows, averaged per patch and spread by their averaged map."""
+    def _slide(self, image: Tensor, grid: tuple[int, int], encoder: WindowEncoder) -> Tensor:
+        """Embeddings ``[S, N, D]`` of sliding windows, averaged per patch and spread by their averaged map.
+
+        The method does this to logits; they are linear in the embeddings, which wait for no words.
+        """
         patch = encoder.patch_size
         layout = self.slide.layout(*image.shape[1:], patch)
         if any(n % patch for n in (*layout.window, *layout.starts[0], *layout.starts[1])):
@@ -145,8 +169,8 @@ class LayerwiseStitch(ScoreStitch):
         total, visits = 0, image.new_zeros(cells.numel())
         pairs = image.new_zeros(2, cells.numel(), cells.numel())
         for start in range(0, len(windows), encoder.windows.batch):
-            logits, affinity = self._logits(windows[start : start + encoder.windows.batch], encoder, text)
-            for place, part, between in zip(places[start:], logits, affinity, strict=False):
+            embeddings, affinity = self._look(windows[start : start + encoder.windows.batch], encoder)
+            for place, part, between in zip(places[start:], embeddings, affinity, strict=False):
                 if isinstance(total, int):
                     total = part.new_zeros(part.shape[0], cells.numel(), part.shape[2])
                 total[:, place] += part
@@ -169,7 +193,11 @@ class ContributionStitch(ScoreStitch):
     The parts a photo's embedding is the sum of (CLIP's text-based decomposition) must not be normalised one by one.
     """
 
-    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
-        """``[B, Q, h, w]``."""
+    def encode(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
+        """``embeddings [B, h, w, D]``, not normalised."""
         features = encoder.encode(batch)
-        return (queries.text @ features.patches.transpose(1, 2)).unflatten(2, features.grid)
+        return {"embeddings": features.patches.unflatten(1, features.grid)}
+
+    def score(self, features: Features, encoder: WindowEncoder, queries: Queries) -> Tensor:
+        """``[B, Q, h, w]``."""
+        return queries.products(features["embeddings"])

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.encoder import WindowBatch, WindowEncoder
+from ovseg.encoder import Features, WindowBatch, WindowEncoder
 from ovseg.photo import Photo
-from ovseg.queries import Queries
+from ovseg.queries import Queries, unit_patches
 from ovseg.registry import STITCHES
 from ovseg.scores import ScoreMap
 from ovseg.structures import FeatureMap
@@ -39,19 +39,24 @@ class FeatureSplice:
         self.aggregate, self.cos_factor, self.cap = aggregate, float(cos_factor), float(cap)
         self.keep_negative = keep_negative
 
-    def compute(self, batch: WindowBatch, encoder: WindowEncoder, queries: Queries) -> Tensor:
-        """Unprojected features of windows ``[B, d, gh, gw]``."""
-        return encoder.tokens(batch).as_image()
+    def encode(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
+        """``tokens``: unprojected features of windows ``[B, d, gh, gw]``."""
+        return {"tokens": encoder.tokens(batch).as_image()}
 
-    def merge(
-        self, parts: Tensor, layout: WindowLayout, photo: Photo, encoder: WindowEncoder, queries: Queries
-    ) -> ScoreMap:
-        features = splice(parts, layout, encoder.patch_size)
+    def gather(self, features: Features, layout: WindowLayout, photo: Photo, encoder: WindowEncoder) -> Features:
+        """``embeddings [1, h, w, D]`` of the whole photo, spliced, aggregated and projected."""
+        whole = splice(features["tokens"], layout, encoder.patch_size)
         if self.aggregate:
-            features = photo.encoding.aggregate(features, self.cos_factor, self.cap, self.keep_negative)
-        tokens = FeatureMap(features.flatten(1).T[None], tuple(features.shape[1:]))
-        cosines = queries.cosines(encoder.project(tokens))
-        return ScoreMap.from_grid(queries.scores(cosines)[0], photo.size)
+            whole = photo.encoding.aggregate(whole, self.cos_factor, self.cap, self.keep_negative)
+        tokens = FeatureMap(whole.flatten(1).T[None], tuple(whole.shape[1:]))
+        return {"embeddings": unit_patches(encoder.project(tokens))}
+
+    def score(self, features: Features, encoder: WindowEncoder, queries: Queries) -> Tensor:
+        """``[1, Q, h, w]``."""
+        return queries.scores(queries.products(features["embeddings"]))
+
+    def merge(self, scores: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
+        return ScoreMap.from_grid(scores[0], photo.size)
 
 
 def splice(parts: Tensor, layout: WindowLayout, patch_size: int) -> Tensor:

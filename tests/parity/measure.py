@@ -19,6 +19,7 @@ from ovseg.engine import set_short_side
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.scores import RefinedScoreMap, ScoreMap
+from ovseg.stitches import FeatureSplice
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
 from tests.standins import standin_dir
@@ -164,28 +165,29 @@ class Run:
         encoder = model.encoder
         layout = encoder.layout(photo)
         batch = WindowBatch(encoder.cut(photo, layout).windows[:1])
-        return {"win0": self._window(model.stitch.compute(batch, encoder, model.queries)[0], layout)}
+        part = model.stitch.score(model.stitch.encode(batch, encoder), encoder, model.queries)[0]
+        return {"win0": self._window(part, layout)}
 
     @torch.no_grad()
     def outputs(self) -> dict[str, np.ndarray]:
         """Everything that some golden holds, from one ``test_step``."""
         model, kept = self.model, {"refined": {}}
-        compute, score = model.stitch.compute, model.score
+        score, score_map = model.stitch.score, model.score_map
 
         def keep_parts(*args) -> Tensor:
-            parts = compute(*args)
+            parts = score(*args)
             kept.setdefault("part", parts[0])
             return parts
 
-        def keep_scores(photos) -> list:
-            kept["photo"] = photos[0]
-            kept["scores"] = _without_repetition(score(photos)[0])
-            return [kept["scores"]]
+        def keep_scores(encoded, wording):
+            kept["photo"] = encoded.photo
+            kept["scores"] = _without_repetition(score_map(encoded, wording))
+            return kept["scores"]
 
         with contextlib.ExitStack() as undo:
-            undo.callback(vars(model.stitch).pop, "compute")
-            undo.callback(vars(model).pop, "score")
-            model.stitch.compute, model.score = keep_parts, keep_scores
+            undo.callback(vars(model.stitch).pop, "score")
+            undo.callback(vars(model).pop, "score_map")
+            model.stitch.score, model.score_map = keep_parts, keep_scores
             for refiner in model.label_refiners:
                 if isinstance(refiner, SamPromptRefiner):
                     undo.callback(vars(refiner).pop, "refined_maps")
@@ -224,7 +226,9 @@ class Run:
             out["score"] = scores.cells.amax((1, 2)).numpy()
         else:
             out["logits"] = scores.block()[self.order].numpy()
-            if len(part) == len(self.order):
+            if len(part) == len(self.order) and not isinstance(
+                model.stitch, FeatureSplice
+            ):  # its scores are the photo's
                 out["win0"] = self._window(part, layout)
         return out
 

@@ -265,6 +265,6 @@ def test_the_surest_mask_wins_where_masks_overlap(monkeypatch):
     small[:10, :10], large[:50, :50] = True, True
     monkeypatch.setattr(model, "masks_of", lambda photo: np.stack([small, large]))
     table = torch.tensor([[0.1, 0.7, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6]])
-    monkeypatch.setattr(model, "classify_regions", lambda photo, masks: table)
+    monkeypatch.setattr(model, "classify_regions", lambda embeddings, wording: table)
     labels = predict(model, [image])[0].numpy()
     assert (labels[small] == 1).all() and (labels[large & ~small] == 3).all() and (labels[~large] == 0).all()

@@ -55,12 +55,18 @@ def test_two_photos_at_once_are_as_one_by_one():
 def test_the_class_token_weights_words():
     model = build("cliptrase").model
     windows = torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    plain = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)[:, : len(model.text)]
+    plain = scores_of(model, windows)
     model.stitch.class_token = True
-    weighted = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)[:, : len(model.text)]
+    weighted = scores_of(model, windows)
     ratio = (weighted / plain).flatten(2)
     torch.testing.assert_close(ratio, ratio[:, :, :1].expand_as(ratio), atol=1e-4, rtol=1e-3)
     assert ratio[0, :, 0].std() > 0
+
+
+def scores_of(model, windows, stitch=None):
+    """Scores of windows on their patch grids."""
+    stitch = stitch or model.stitch
+    return stitch.score(stitch.encode(WindowBatch(windows), model.encoder), model.encoder, model.queries)
 
 
 def layerwise_by_the_book(model, image, stitch):
@@ -108,7 +114,7 @@ def test_layerwise_scores(slide):
     stitch = LayerwiseStitch(threshold=0.4, slide=slide, stride=32)
     image = torch.randn(3, 64, 144, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        got = stitch.compute(WindowBatch(image[None]), model.encoder, model.queries)[0]
+        got = scores_of(model, image[None], stitch)[0]
         want = layerwise_by_the_book(model, image, stitch)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-3)
 
@@ -127,7 +133,7 @@ def test_sliding_windows_must_lie_on_patches():
     model = build("cliper").model
     stitch = LayerwiseStitch(slide=64, stride=24)
     with pytest.raises(ValueError, match="patches"):
-        stitch.compute(WindowBatch(torch.zeros(1, 3, 64, 144)), model.encoder, model.queries)
+        stitch.encode(WindowBatch(torch.zeros(1, 3, 64, 144)), model.encoder)
 
 
 def test_decomposed_scores_and_the_rest_make_a_cosine():
@@ -138,7 +144,7 @@ def test_decomposed_scores_and_the_rest_make_a_cosine():
     model.attention.layers, model.attention.needs_inputs = 6, tuple(range(-6, 0))
     windows = torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        scores = model.stitch.compute(WindowBatch(windows), model.encoder, model.queries)
+        scores = scores_of(model, windows)
         parts = decompose(model.backbone.tower, windows, model.backbone.pos_embed)
         rest = parts.total() - parts.attention[:, :, :, 1:].sum((1, 2, 3))
         length = parts.embedding.norm(dim=-1)

@@ -210,14 +210,19 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
 
     Special methods are looked up on the class, so their owner is the class of the component.
     """
+    comparison = (model, "classify")  # of older trees, which are compared with this one
+    if hasattr(model, "queries"):
+        kind = type(model.queries)
+        comparison = (kind, "products" if hasattr(kind, "products") else "cosines")
     points: list[tuple[Any, str, str]] = [
         (model, "prepare", "windows"),
         (model.windows, "cut", "windows"),
         (model.windows, "cut_ids", "windows"),
         (model.backbone, "forward", "CLIP"),
         (model.backbone, "project", "CLIP"),
-        (type(model.queries), "cosines", "CLIP") if hasattr(model, "queries") else (model, "classify", "CLIP"),  # older
+        (*comparison, "CLIP"),
         (model.attention, "forward", "attention"),
+        *((model.stitch, name, "stitch") for name in ("gather",) if hasattr(model.stitch, name)),
         (model.stitch, "merge", "stitch"),
         (model, "refine", "refine"),
         (type(model.head), "__call__", "argmax"),
