@@ -3,14 +3,22 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ovseg.apis import Segmenter
+    from ovseg.apis import Segmenter, load
+    from ovseg.encoded import EncodedImage, FailedPhoto
     from ovseg.results import SegmentationResult
     from ovseg.text import Vocabulary
 
 __version__ = "0.1.0"
-__all__ = ["SegmentationResult", "Segmenter", "Vocabulary", "__version__"]
+__all__ = ["EncodedImage", "FailedPhoto", "SegmentationResult", "Segmenter", "Vocabulary", "__version__", "load"]
 
-_LAZY = {"Segmenter": "ovseg.apis", "SegmentationResult": "ovseg.results", "Vocabulary": "ovseg.text"}
+_LAZY = {
+    "EncodedImage": "ovseg.encoded",
+    "FailedPhoto": "ovseg.encoded",
+    "SegmentationResult": "ovseg.results",
+    "Segmenter": "ovseg.apis",
+    "Vocabulary": "ovseg.text",
+    "load": "ovseg.apis",
+}
 
 
 def __getattr__(name: str):

@@ -1,15 +1,18 @@
 """The library in three lines::
 
-model = ovseg.Segmenter("nano", method="naclip")
+model = ovseg.load("naclip")
 model.set_vocabulary(["cat", "sofa", "background"])
 model.segment("photo.jpg").save("out.png")
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,11 +22,16 @@ from torch import Tensor
 
 from ovseg.arguments import side_in_pixels, suggestion
 from ovseg.backbones.precision import set_precision
-from ovseg.datasets.given import ChannelOrder, Layout, Picture, as_list, as_rgb
+from ovseg.datasets.given import ChannelOrder, Layout, Picture, as_list, as_rgb, refuse_single
+from ovseg.encoded import EncodedImage, FailedPhoto, Wanted, result_of
 from ovseg.engine.config import check_config, config_root, load_config
 from ovseg.errors import SetupError
+from ovseg.heads import ClassMapHead, MaxQueryHead
+from ovseg.photo import Photo
 from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.results import SegmentationResult
+from ovseg.segmentors.records import Wording
+from ovseg.streaming import in_batches
 from ovseg.structures import resolve_device
 from ovseg.text import Vocabulary
 
@@ -165,11 +173,17 @@ class Segmenter:
         Raises:
             ValueError: for empty or duplicate names, or a ``background`` that is not among them.
         """
+        vocabulary, head = self._words(vocabulary, background)
+        self.model.set_vocabulary(vocabulary, head=head)
+
+    def _words(
+        self, vocabulary: Vocabulary | str | Sequence | Mapping, background: str | None
+    ) -> tuple[Vocabulary, MaxQueryHead | ClassMapHead]:
+        """A vocabulary, and the head with the thresholds that belong to it."""
         vocabulary = Vocabulary.of(vocabulary)
         if background is not None:
             vocabulary = vocabulary.with_background(background)
-        self.model.set_vocabulary(vocabulary)
-        head = self.model.head
+        head = copy.copy(self.model.head)
         if vocabulary.background is None:
             head.threshold = head.area_threshold = 0.0
         else:
@@ -179,18 +193,39 @@ class Segmenter:
                 warnings.warn(
                     f"background {background!r} is a class like any other: this method's config has no threshold; set "
                     "`threshold` of `model.head` in a config, as those for VOC21 do",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
+        return vocabulary, head
+
+    def to(self, device: str | torch.device | None) -> Segmenter:
+        """Move the model to a device; see ``device`` of the constructor. What was encoded before is encoded again.
+
+        Raises:
+            ValueError: for a device that this machine does not have.
+        """
+        self.model.to(resolve_device(device))
+        return self
 
     def segment(
-        self, image: Picture, *, channel_order: ChannelOrder | None = None, layout: Layout | None = None
+        self,
+        image: Picture,
+        *,
+        confidence: bool = False,
+        top: int = 0,
+        channel_order: ChannelOrder | None = None,
+        layout: Layout | None = None,
     ) -> SegmentationResult:
-        """Segment one photo.
+        """Segment one photo. Threads may call this at the same time; the words are those at the start of the call.
 
         Args:
-            image: a path, encoded bytes, a binary file object, a Pillow image, a NumPy array ``[H, W]`` or
-                ``[H, W, C]``, or a torch tensor (``[C, H, W]`` or ``[H, W, C]``); uint8, or floats from 0 to 1. See
-                :func:`ovseg.datasets.given.as_rgb`.
+            image: a path, an address (``https://...``), encoded bytes, a binary file object, a Pillow image, a NumPy
+                array ``[H, W]`` or ``[H, W, C]``, or a torch tensor (``[C, H, W]`` or ``[H, W, C]``); uint8, or floats
+                from 0 to 1. See :func:`ovseg.datasets.given.as_rgb`.
+            confidence: fill ``result.confidence``: the largest class probability of every pixel, before thresholds and
+                label refiners: where these gave a pixel to another class, it is not that class's. (CLIPer: the value
+                of the largest map, before its cuts.)
+            top: fill ``result.top_classes`` and ``result.top_probabilities`` with the best ``top`` classes (at most
+                all), likewise.
             channel_order: of an array or tensor: ``'rgb'`` (the default) or ``'bgr'``, as OpenCV gives them.
             layout: of an array or tensor: ``'hwc'`` or ``'chw'``, where the shape does not say it.
 
@@ -202,12 +237,15 @@ class Segmenter:
             TypeError: for anything that is no picture.
             ValueError: if no vocabulary was set, or for an array whose pixels are not clear.
         """
-        return self._segment([as_rgb(image, channel_order, layout)], [image])[0]
+        wanted = Wanted(confidence, top)
+        return self._segment([as_rgb(image, channel_order, layout)], [image], self.model.wording(), wanted)[0]
 
     def segment_batch(
         self,
         images: Iterable[Picture],
         *,
+        confidence: bool = False,
+        top: int = 0,
         channel_order: ChannelOrder | None = None,
         layout: Layout | None = None,
     ) -> list[SegmentationResult]:
@@ -215,39 +253,148 @@ class Segmenter:
 
         Args:
             images: a list of what :meth:`segment` takes, or an array or tensor of four dimensions.
-            channel_order, layout: as in :meth:`segment`, for all of them.
+            confidence, top, channel_order, layout: as in :meth:`segment`, for all of them.
 
         Raises:
             TypeError: for a single picture.
             ImageReadError, TypeError, ValueError: as in :meth:`segment`.
         """
-        images = as_list(images)
-        return self._segment([as_rgb(image, channel_order, layout) for image in images], images)
+        wanted, images = Wanted(confidence, top), as_list(images)
+        arrays = [as_rgb(image, channel_order, layout) for image in images]
+        return self._segment(arrays, images, self.model.wording(), wanted)
 
-    def _segment(self, arrays: Sequence[np.ndarray], sources: Sequence[Picture]) -> list[SegmentationResult]:
-        photos = []
-        for array, source in zip(arrays, sources, strict=True):
-            results = dict(image=array, original=array, ori_shape=array.shape[:2])
-            if isinstance(source, str | Path):
-                results["img_path"] = str(source)
-            for step in self._resize:
-                try:
-                    results = step.transform(results)
-                except KeyError as error:
-                    if "img_path" in results or error.args != ("img_path",):
-                        raise
-                    name = type(step).__name__
-                    raise SetupError(
-                        f"{name} of this config looks a file up by the photo's name: give the photo as a path"
-                    ) from error
-            regions = results.get("regions")
-            regions = None if regions is None else torch.from_numpy(regions)
-            photos.append(self.model.prepare(_to_tensor(results["image"]), array.shape[:2], _to_tensor(array), regions))
-        labels = self.model.predict(photos)
-        names = self.model.vocabulary.display_names
-        return [
-            SegmentationResult(y.cpu().numpy().astype(np.uint16), names, a) for y, a in zip(labels, arrays, strict=True)
-        ]
+    def stream(
+        self,
+        images: Iterable[Picture],
+        *,
+        batch: int = 4,
+        on_error: Literal["yield", "raise"] = "yield",
+        confidence: bool = False,
+        top: int = 0,
+        channel_order: ChannelOrder | None = None,
+        layout: Layout | None = None,
+    ) -> Iterator[SegmentationResult | FailedPhoto]:
+        """Segment any number of photos, in their order, in bounded memory.
+
+        A background thread reads the next photos while these are segmented; at most ``3 * batch`` are held. It ends
+        when the iteration does, also early (``close()`` of the iterator, or leaving it). The words are those at the
+        call of ``stream``. Results are those of :meth:`segment`.
+
+        Args:
+            images: what :meth:`segment` takes, one after another: a list, a generator, a folder's ``glob``.
+            batch: photos that are segmented together.
+            on_error: ``'yield'``: a photo that fails gives a :class:`FailedPhoto` in its place; ``'raise'``: its error
+                is raised, after the results before it.
+            confidence, top, channel_order, layout: as in :meth:`segment`.
+
+        Raises:
+            ValueError: at the call: no vocabulary was set, or an argument that is none.
+            TypeError: at the call: for a single picture.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise ValueError(f"batch is {batch!r}; give a number of photos from 1")
+        if on_error not in ("yield", "raise"):
+            raise ValueError(f"on_error is {on_error!r}; choose 'yield' or 'raise'")
+        refuse_single(images)
+        wanted, wording = Wanted(confidence, top), self.model.wording()
+
+        def read(image: Picture) -> np.ndarray:
+            return as_rgb(image, channel_order, layout)
+
+        def segment(sources: list[Picture], arrays: list[np.ndarray]) -> list[SegmentationResult]:
+            return self._segment(arrays, sources, wording, wanted)
+
+        def work() -> Iterator[SegmentationResult | FailedPhoto]:
+            with contextlib.closing(in_batches(images, read, segment, batch)) as outcomes:
+                for source, result, error in outcomes:
+                    if error is not None and on_error == "raise":
+                        raise error
+                    yield result if error is None else FailedPhoto(source, error)
+
+        return work()
+
+    def encode(
+        self, image: Picture, *, channel_order: ChannelOrder | None = None, layout: Layout | None = None
+    ) -> EncodedImage:
+        """Do all that needs no word, once: ``model.encode(photo).segment(words)`` costs the words' side only.
+
+        Args:
+            image, channel_order, layout: as in :meth:`segment`.
+
+        Raises:
+            ImageReadError, TypeError, ValueError: as in :meth:`segment`; no vocabulary is needed.
+        """
+        array = as_rgb(image, channel_order, layout)
+        watch = self.model.watch()  # before: what is changed meanwhile is noticed
+        encoded = self.model.encode([self._photo(array, image)])[0]
+        return EncodedImage(self.model, self._words, encoded, array, watch)
+
+    def _photo(self, array: np.ndarray, source: Picture) -> Photo:
+        """A photo made ready: resized as the config says."""
+        results = dict(image=array, original=array, ori_shape=array.shape[:2])
+        if isinstance(source, str | Path):
+            results["img_path"] = str(source)
+        for step in self._resize:
+            try:
+                results = step.transform(results)
+            except KeyError as error:
+                if "img_path" in results or error.args != ("img_path",):
+                    raise
+                name = type(step).__name__
+                raise SetupError(
+                    f"{name} of this config looks a file up by the photo's name: give the photo as a path"
+                ) from error
+        regions = results.get("regions")
+        regions = None if regions is None else torch.from_numpy(regions)
+        return self.model.prepare(_to_tensor(results["image"]), array.shape[:2], _to_tensor(array), regions)
+
+    def _segment(
+        self, arrays: Sequence[np.ndarray], sources: Sequence[Picture], wording: Wording, wanted: Wanted
+    ) -> list[SegmentationResult]:
+        photos = [self._photo(array, source) for array, source in zip(arrays, sources, strict=True)]
+        encoded = self.model.encode(photos)
+        return [result_of(self.model, one, a, wording, wanted) for one, a in zip(encoded, arrays, strict=True)]
+
+
+def load(
+    method: str | Path | Config | None = None,
+    weights: str | None = None,
+    *,
+    config: str | Path | Config | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    short_side: int | None = None,
+    precision: str | None = None,
+) -> Segmenter:
+    """A :class:`Segmenter` by name: ``ovseg.load("trident", weights="openai/ViT-B-16")``.
+
+    Args:
+        method: a method's name (:func:`available_methods`), or a config: a file (``.py``, or a path with a folder) or
+            an MMEngine config; ``None``: the default method.
+        weights: CLIP weights by catalogue name; ``None``: the embedded default.
+        config: a config, by name of the argument.
+        checkpoint, device, short_side, precision: see :class:`Segmenter`.
+
+    Raises:
+        ValueError: for a config together with ``weights`` or a method, or as :class:`Segmenter`.
+        WeightsError: for weights that are unknown, not here or damaged.
+    """
+    if config is None and _is_config(method):
+        method, config = None, method
+    if config is not None and (method is not None or weights is not None):
+        given = f"method={method!r}" if method is not None else f"weights={weights!r}"
+        raise SetupError(f"{given} together with a config, which names both: give one or the other")
+    named = {name: value for name, value in (("method", method), ("weights", weights)) if value is not None}
+    return Segmenter(
+        **named, config=config, checkpoint=checkpoint, device=device, short_side=short_side, precision=precision
+    )
+
+
+def _is_config(method: str | Path | Config | None) -> bool:
+    """Whether the first argument of :func:`load` is a config and no method's name."""
+    if isinstance(method, str):
+        return method.endswith((".py", ".json", ".yaml", ".yml")) or "/" in method or "\\" in method
+    return method is not None
 
 
 def _config_of(config: str | Path | Config | None, method: str, weights: str) -> Config:

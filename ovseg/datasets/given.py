@@ -16,6 +16,7 @@ from ovseg.datasets.errors import ImageReadError
 from ovseg.datasets.formats.photo import sixteen_bit
 from ovseg.datasets.formats.pillow import DECODER_ERRORS, rgb_on_white, strict_pillow
 from ovseg.datasets.io import read_image
+from ovseg.datasets.web import fetch, is_url, without_password
 
 Picture = str | os.PathLike | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
 ChannelOrder = Literal["rgb", "bgr"]
@@ -26,6 +27,7 @@ _CHANNELS = (1, 3, 4)
 def as_rgb(image: Picture, channel_order: ChannelOrder | None = None, layout: Layout | None = None) -> np.ndarray:
     """A picture as uint8 RGB ``[H, W, 3]``, contiguous.
 
+    - address (``http://``, ``https://``): fetched within the limits of :mod:`ovseg.datasets.web`;
     - path, encoded bytes, binary file object (from where it stands): :func:`ovseg.datasets.io.read_image`;
     - Pillow image: any mode, by the same rules (transparent parts on white, 16 bit rounded, EXIF orientation applied);
       one that was opened but not changed gives exactly the pixels of its file;
@@ -56,6 +58,8 @@ def as_rgb(image: Picture, channel_order: ChannelOrder | None = None, layout: La
             raise ValueError(f"{name}={value!r} is for arrays and tensors; a {type(image).__name__} says it itself")
     if isinstance(image, Image.Image):
         return _from_pillow(image)
+    if is_url(image):
+        return _from_url(image)
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
         return read_image(image)
     if callable(getattr(image, "read", None)):
@@ -70,6 +74,16 @@ def as_list(images: Iterable[Picture]) -> list[Picture]:
     """The pictures of a batch: a list, tuple, generator, or array or tensor of four dimensions.
 
     Raises:
+        TypeError: see :func:`refuse_single`.
+    """
+    refuse_single(images)
+    return list(images)
+
+
+def refuse_single(images: Iterable[Picture]) -> None:
+    """Nothing for what can be gone through picture by picture.
+
+    Raises:
         TypeError: for a single picture, whose letters, rows or lines would be taken for pictures.
     """
     single = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Mapping)
@@ -81,7 +95,14 @@ def as_list(images: Iterable[Picture]) -> list[Picture]:
             f"a batch is a list of pictures, not a single {type(images).__name__}; write segment_batch([picture]), or "
             "segment(picture)"
         )
-    return list(images)
+
+
+def _from_url(url: str) -> np.ndarray:
+    data = fetch(url)
+    try:
+        return read_image(data)
+    except ImageReadError as error:  # it knows the bytes, not where they come from
+        raise ImageReadError(without_password(url), error.reason) from error
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

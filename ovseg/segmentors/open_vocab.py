@@ -106,6 +106,23 @@ class OpenVocabSegmentor(WordModel):
         self.supervision = supervision
         self.engine = ENGINES.build(engine) if engine else None
 
+    def set_vocabulary(
+        self,
+        vocabulary: Vocabulary | str | Sequence | Mapping,
+        embeddings: Tensor | None = None,
+        head: MaxQueryHead | ClassMapHead | None = None,
+    ) -> None:
+        """As :meth:`WordModel.set_vocabulary`; calls that began before it keep their words.
+
+        Args:
+            vocabulary, embeddings: see there.
+            head: takes the place of the model's head at the same moment, e.g. a copy with other thresholds.
+        """
+        with self.words_lock:
+            super().set_vocabulary(vocabulary, embeddings)
+            if head is not None:
+                self.head = head
+
     # ------------------------------------------------------------------ what the parts are given
     @property
     def encoder(self) -> WindowEncoder:

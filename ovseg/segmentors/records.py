@@ -1,4 +1,4 @@
-"""What a segmentor keeps between its three steps: a photo that was encoded, the words of a call, and what was decided."""
+"""What a segmentor keeps between its steps: a photo that was encoded, the words of a call, what was decided."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Decision:
 
     Attributes:
         labels: ``[H, W]`` int32.
-        top_classes, top_probabilities: ``[k, H, W]`` int32 and float32, where they were asked for: the best k classes of
-            every pixel before any threshold and label refiner, best first.
+        top_classes, top_probabilities: ``[k, H, W]`` int32 and float32, where they were asked for: the best k classes
+            of every pixel before any threshold and label refiner, best first.
         regions: ``[H, W]`` integer ids of the method's regions, where it has some.
     """
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
-from ovseg.content import Fingerprint, weights_of
+from ovseg.content import Fingerprint, Watch, weights_of
 from ovseg.describing import described
 from ovseg.float32 import KeepsFloat32
 from ovseg.registry import BACKBONES, construct
@@ -107,6 +107,14 @@ class WordModel(KeepsFloat32, BaseModel):
         """
         if self._encoded_by is not None and self._encoded_by != self.text_encoder.fingerprint():
             self.set_vocabulary(self.vocabulary)
+
+    def watch(self) -> Watch:
+        """What :meth:`same_weights` compares with."""
+        return Watch(self._weights().values())
+
+    def same_weights(self, watch: Watch) -> bool:
+        """Whether all weights are, on their device, what they were when ``watch`` was made by :meth:`watch`."""
+        return watch.holds(self._weights().values())
 
     def _weights(self) -> dict[str, Tensor]:
         return weights_of(self)

@@ -37,7 +37,7 @@ class AffinityStitch(ScoreStitch):
         self.class_token = class_token
 
     def encode(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
-        """``embeddings [B, h, w, D]``, ``affinity [B, N, h, w]`` (its rows as maps), and ``class_token [B, 1, 1, D]``."""
+        """``embeddings [B, h, w, D]``, ``affinity [B, N, h, w]``: its rows as maps, ``class_token [B, 1, 1, D]``."""
         tokens = encoder.tokens(batch)
         features = {
             "embeddings": unit_patches(encoder.project(tokens)),
