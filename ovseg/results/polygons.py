@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ovseg.rle import MaskCodeError
 
@@ -58,6 +57,8 @@ def join_holes(rings: Sequence[Ring]) -> Ring:
 
     For formats without holes (LabelMe, COCO's polygons). The area is the same; filling by the even-odd rule too.
     """
+    from scipy.spatial import cKDTree  # slow to import, and few results need it
+
     whole = rings[0]
     for hole in rings[1:]:
         gaps, nearest = cKDTree(whole).query(hole)
