@@ -32,6 +32,7 @@ setup(
     package_data={
         "ovseg": [
             "py.typed",
+            "demo/pointer.js",
             "assets/**/*",
             "text/vocabularies/*.txt",
             "text/definitions/*",
