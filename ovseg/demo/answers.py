@@ -7,20 +7,17 @@ import json
 import re
 import secrets
 import tempfile
-import threading
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ovseg.apis import Segmenter
+from ovseg.demo.kept import Kept
 from ovseg.demo.limits import Limits, Refused, read_upload, read_words
 from ovseg.demo.models import Choice, Models
 from ovseg.results import SegmentationResult
-from ovseg.text import Vocabulary
 from ovseg.visualization import palette_for
 
 SHOWN_SIDE = 1280
@@ -89,51 +86,6 @@ class Answer:
         return labels, coco, overlay
 
 
-class Kept:
-    """The latest things by name, as many as fit into some bytes; thread-safe.
-
-    Args:
-        size: bytes.
-        measure: bytes of a thing.
-    """
-
-    def __init__(self, size: int, measure: Callable[[object], int]) -> None:
-        self.size, self.measure = size, measure
-        self._things: OrderedDict[object, object] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, name: object) -> object | None:
-        """The thing of that name; ``None``: it is not kept (any more)."""
-        with self._lock:
-            if name in self._things:
-                self._things.move_to_end(name)
-            return self._things.get(name)
-
-    def put(self, name: object, thing: object) -> None:
-        """Keep a thing, and drop those unused for longest until all fit; the newest stays in any case."""
-        with self._lock:
-            self._things[name] = thing
-            self._things.move_to_end(name)
-            while len(self._things) > 1 and sum(map(self.measure, self._things.values())) > self.size:
-                self._things.popitem(last=False)
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A photo for one model."""
-
-    model: Segmenter
-    image: np.ndarray
-
-    @property
-    def nbytes(self) -> int:
-        return self.image.nbytes
-
-    def segment(self, words: Vocabulary) -> SegmentationResult:
-        self.model.set_vocabulary(words)
-        return self.model.segment(self.image)
-
-
 class Desk:
     """Answers the visitors' questions, one at a time per model.
 
@@ -142,14 +94,12 @@ class Desk:
     Args:
         models: the models of this machine.
         limits: what may be asked.
-        memory: bytes of encoded photos that are kept, and as many of answers.
+        memory: bytes of answers that are kept.
     """
 
     def __init__(self, models: Models, limits: Limits, memory: int = 500_000_000) -> None:
         self.models, self.limits = models, limits
-        self._encoded = Kept(memory, lambda encoded: encoded.nbytes)
         self._answers = Kept(memory, lambda answer: _bytes(answer.result))
-        self._locks: dict[Choice, threading.Lock] = defaultdict(threading.Lock)
 
     def ask(self, path: str | None, text: str, choices: Sequence[Choice]) -> list[str]:
         """Segment a photo with each choice of method and weights.
@@ -164,19 +114,19 @@ class Desk:
         Raises:
             Refused: with a sentence for the visitor.
         """
-        if not path:
+        if not path or not Path(path).is_file():  # uploads are deleted after a while
             raise Refused("Choose a photo first.")
         words = read_words(text or "", self.limits)
         data, image = read_upload(path, self.limits)
         digest, keys = hashlib.sha256(data).hexdigest(), []
         for choice in choices:
-            model = self.models.get(choice)
-            with self._locks[choice]:
-                encoded = self._encoded.get((digest, choice))
-                if encoded is None or encoded.model is not model:
-                    encoded = _Encoded(model, image)
-                    self._encoded.put((digest, choice), encoded)
-                result = encoded.segment(words)
+            loaded = self.models.get(choice)
+            with loaded.lock:
+                encoded = loaded.encoded.get(digest)
+                if encoded is None:
+                    encoded = loaded.segmenter.encode(image)
+                    loaded.encoded.put(digest, encoded)
+                result = encoded.segment(words, confidence=True)
             keys.append(secrets.token_hex(8))
             self._answers.put(keys[-1], Answer(result, " with ".join(choice), _plain_name(path)))
         return keys

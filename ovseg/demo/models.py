@@ -6,9 +6,12 @@ import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ovseg.apis import Segmenter, available_methods, method_config
+from ovseg.demo.kept import Kept
 from ovseg.demo.limits import Refused
+from ovseg.encoded import EncodedImage
 from ovseg.errors import SetupError
 from ovseg.weights import WeightsError, catalogue
 from ovseg.weights.resolve import find_local
@@ -50,21 +53,37 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(part)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory.
+
+    Attributes:
+        segmenter: the model.
+        encoded: photos that it has encoded, by the hash of their file; they go when the model goes.
+        lock: held by the one question that it answers.
+    """
+
+    segmenter: Segmenter
+    encoded: Kept
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Models:
     """Models by method and weights: loaded when first asked for, the latest few kept.
 
     Args:
         keep: models in memory at the same time.
         device: see :class:`ovseg.Segmenter`.
+        memory: bytes of encoded photos per model.
     """
 
-    def __init__(self, keep: int = 3, device: str | None = None) -> None:
-        self.keep, self.device = keep, device
+    def __init__(self, keep: int = 3, device: str | None = None, memory: int = 300_000_000) -> None:
+        self.keep, self.device, self.memory = keep, device, memory
         self.choices = {weights: methods_here(weights) for weights in weights_here()}
-        self._models: OrderedDict[Choice, Segmenter] = OrderedDict()
+        self._models: OrderedDict[Choice, Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, choice: Choice) -> Segmenter:
+    def get(self, choice: Choice) -> Loaded:
         """The model of a choice.
 
         Raises:
@@ -76,10 +95,16 @@ class Models:
         with self._lock:
             if choice not in self._models:
                 try:
-                    self._models[choice] = Segmenter(weights, method, device=self.device)
+                    segmenter = Segmenter(weights, method, device=self.device)
                 except (SetupError, ValueError, WeightsError, ImportError) as error:
                     raise Refused(f"{method} with {weights} cannot be loaded: {error}.") from error
+                self._models[choice] = Loaded(segmenter, Kept(self.memory, _bytes))
             self._models.move_to_end(choice)
             while len(self._models) > self.keep:
                 self._models.popitem(last=False)
             return self._models[choice]
+
+
+def _bytes(encoded: EncodedImage) -> int:
+    height, width = encoded.size
+    return encoded.nbytes + 3 * height * width

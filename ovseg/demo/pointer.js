@@ -4,15 +4,18 @@
   const tip = document.createElement("div");
   const canvas = document.createElement("canvas");
   const pixels = canvas.getContext("2d", { willReadFrequently: true });
+  const map = new Image(); // browsers load no picture that is not displayed
   let drawn = "";
   tip.id = "tip";
   document.body.append(tip);
 
   function pointed(event) {
     const shown = event.target.closest?.("#overlay") && document.querySelector("#overlay img");
-    const map = document.querySelector("#pixels img");
+    const source = document.querySelector("#pixels img")?.src;
     const text = document.querySelector("#names textarea")?.value;
-    if (!shown || !map || !text || map.naturalWidth !== shown.naturalWidth || !map.complete) return "";
+    if (!shown || !source || !text) return "";
+    if (map.src !== source) map.src = source;
+    if (!map.complete || map.naturalWidth !== shown.naturalWidth) return "";
     const [width, height] = [shown.naturalWidth, shown.naturalHeight];
     const box = shown.getBoundingClientRect();
     const scale = Math.min(box.width / width, box.height / height); // the picture is centred in its box

@@ -39,7 +39,7 @@ def server(temporary: Path, *arguments: str) -> Iterator[str]:
         process.wait(60)
 
 
-def _wait(process: subprocess.Popen, address: str, log: Path, seconds: int = 180) -> None:
+def _wait(process: subprocess.Popen, address: str, log: Path, seconds: int = 300) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:

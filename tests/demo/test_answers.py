@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ovseg import Segmenter
-from ovseg.demo.answers import Answer, Desk, Kept
+from ovseg.demo.answers import Answer, Desk
 from ovseg.demo.examples import examples
+from ovseg.demo.kept import Kept
 from ovseg.demo.limits import Limits, Refused, read_upload, read_words
 from ovseg.demo.models import Models, default_choice, methods_here, weights_here
 from ovseg.results import SegmentationResult
@@ -98,15 +99,24 @@ def test_answers_are_those_of_the_library(desk, photo, tmp_path):
 
 def test_other_words_encode_no_photo(desk, photo, monkeypatch):
     desk.ask(str(photo), "dog, sky", [default_choice()])
-    model = desk.models.get(default_choice())
-    monkeypatch.setattr(type(model), "encode", None)
+    monkeypatch.setattr(Segmenter, "encode", None)
     (key,) = desk.ask(str(photo), "cat, grass", [default_choice()])
     assert desk.answer(key).result.names == ("cat", "grass")
+    assert 0 < desk.answer(key).result.confidence.max() <= 1
 
 
-def test_questions_without_a_photo_and_answers_that_are_gone(desk):
-    with pytest.raises(Refused, match="photo first"):
-        desk.ask(None, "cat", [default_choice()])
+def test_the_latest_models_stay():
+    models = Models(keep=1, device="cpu")
+    first = models.get(("sclip", "nano"))
+    assert models.get(("sclip", "nano")) is first
+    models.get(("clip", "nano"))
+    assert models.get(("sclip", "nano")) is not first
+
+
+def test_questions_without_a_photo_and_answers_that_are_gone(desk, tmp_path):
+    for path in (None, str(tmp_path / "deleted.jpg")):
+        with pytest.raises(Refused, match="photo first"):
+            desk.ask(path, "cat", [default_choice()])
     with pytest.raises(Refused, match="not kept"):
         desk.answer("none")
 

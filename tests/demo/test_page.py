@@ -97,10 +97,13 @@ def test_words_legend_pointer_and_files(visit, tmp_path):
     ask(window, ", ".join(words), PHOTO)
     assert classes(window, set(words)) == expected_shares(words)
     window.wait_for_selector("#overlay img")
-    window.click("#overlay img", position={"x": 20, "y": 20})
+    window.click("#overlay img")
     window.wait_for_function("document.querySelector('#status textarea').value.includes(' at (')")
     assert re.search(r"(grass|sky|dog|water) at \(\d+, \d+\)", window.input_value("#status textarea"))
     place = re.match(r"\w+ with \w+: (\w+) at", window.input_value("#status textarea"))[1]
+    window.wait_for_timeout(500)
+    box = window.locator("#overlay img").bounding_box()
+    window.mouse.move(box["x"] + box["width"] / 2 + 0.5, box["y"] + box["height"] / 2 + 0.5)
     assert window.locator("#tip").text_content().split(",")[0] == place
     keep(window, "answer", tmp_path)
     for number, ending in enumerate(("labels.png", "coco.json", "overlay.png")):
