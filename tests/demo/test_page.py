@@ -14,7 +14,10 @@ from tests.demo.browsing import CHROMIUM, ROOT, server
 
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra `test-web` is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
+]
 
 PHOTO = ROOT / "data" / "scenes" / "scenes" / "images" / "0000.jpg"
 MARKUP = "<img src=x onerror=document.title='taken'>"
