@@ -102,7 +102,8 @@ class WindowEncoder:
         backbone = self.backbone
         guide = self.guide(batch.windows, backbone.mean, backbone.std) if self.guide is not None else None
         context = backbone(batch.windows, self.attention.needs_inputs_of(len(backbone.tower.blocks)))
-        return self.attention(replace(context, guide=guide, regions=batch.regions, groups=batch.groups))
+        with backbone.settled.last_block():
+            return self.attention(replace(context, guide=guide, regions=batch.regions, groups=batch.groups))
 
     def project(self, features: FeatureMap) -> FeatureMap:
         """The attention's tokens as patch embeddings ``[B, N, D]`` in the text space."""

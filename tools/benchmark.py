@@ -6,6 +6,8 @@
     python tools/benchmark.py --methods sclip --compare ../older    # another checkout, or a config: --compare CONFIG
     python tools/benchmark.py --ops argmax21 correlation --full  # operators against the official structure
     python tools/benchmark.py --bars --json bars.json            # the figures the project promised; --only NAME ...
+    python tools/benchmark.py --speed --csv docs/benchmark/speed.csv   # methods x precisions beside the naive form
+    python tools/benchmark.py --accuracy 60 --csv docs/benchmark/accuracy.csv   # what precisions cost nano
     python tools/benchmark.py --curves --csv curves.csv --picture curves.png
 
 Weights are random stand-ins in the official architectures unless ``--weights real``: times and memory are those of the
@@ -32,6 +34,8 @@ from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
 
+from ovseg.backbones.precision import DTYPES, PRECISIONS, settle
+from ovseg.engine.memory import keep_freed_memory
 from ovseg.structures import resolve_device
 from ovseg.weights import WeightsError
 from tools.benchmarking.bars import GROUPS, Bar, Plan, measure_bars
@@ -42,10 +46,10 @@ from tools.benchmarking.methods import PAPER_METHODS, SIZES, build_job, config_o
 from tools.benchmarking.naive import CASES
 from tools.benchmarking.operators import Comparison, compare_case
 from tools.benchmarking.report import draw_curves, draw_stages, stage_rows, stage_table, write_csv
+from tools.benchmarking.speed import Rates, accuracy_rows, precisions_here, speed_rows
 from tools.benchmarking.stages import measure_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,11 +58,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--compare", metavar="REF", help="another checkout of ovseg, or another config file")
     mode.add_argument("--bars", action="store_true", help="the promised figures")
+    mode.add_argument("--speed", action="store_true", help="methods in all precisions, beside the naive form")
+    mode.add_argument(
+        "--accuracy", type=int, metavar="N", help="labels and mIoU of nano in all precisions on N scenes (0: all)"
+    )
     mode.add_argument("--curves", action="store_true", help="time and memory over pixels and classes")
     mode.add_argument("--ops", nargs="*", metavar="CASE", help=f"operators: {', '.join(CASES)} (none given: all)")
     parser.add_argument("--methods", nargs="+", default=list(PAPER_METHODS), help="method names or config files")
     parser.add_argument("--benchmark", choices=tuple(SIZES), default="voc21", help="settings of the methods (voc21)")
-    parser.add_argument("--precision", nargs="+", choices=tuple(DTYPES), default=["fp32", "bf16"])
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, help="default: fp32 bf16; --speed, --accuracy: also auto and int8"
+    )
     parser.add_argument("--weights", choices=("standin", "real"), default="standin")
     parser.add_argument("--photo", type=Path, help="a photo (default: put together from the embedded scenes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="size of the default photo")
@@ -82,6 +92,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--ops: unknown {', '.join(sorted(unknown))}; choose from {', '.join(CASES)}")
     if unknown := set(args.only) - set(GROUPS):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; choose from {', '.join(GROUPS)}")
+    every = ["fp32", "bf16", "auto", "int8"]
+    args.precision = args.precision or (every if args.speed or args.accuracy is not None else every[:2])
     if args.photo is not None and not args.photo.is_file():
         parser.error(f"--photo: no file {args.photo}")
     return args
@@ -108,8 +120,9 @@ def run_stages(args: argparse.Namespace, console: Console) -> int:
     args.device = str(resolve_device(args.device))
     clock, photo, figures = Clock(args.clock, args.device), photo_of(args), []
     for precision in args.precision:
-        roofline = matmul_roofline(DTYPES[precision], clock, args.device)
-        console.print(f"roofline {precision}: {roofline / 1e9:.0f} GFLOP/s in a large matrix product")
+        base = settle(precision, torch.device(args.device)).base
+        roofline = matmul_roofline(DTYPES[base], clock, args.device)
+        console.print(f"roofline {base}: {roofline / 1e9:.0f} GFLOP/s in a large matrix product")
         for method in args.methods:
             job = build_job(config_file(method, args.benchmark), photo, precision, args.weights, args.device)
             figures.append(measure_stages(job, precision, args.weights, args.repeats, clock, roofline, args.device))
@@ -120,6 +133,37 @@ def run_stages(args: argparse.Namespace, console: Console) -> int:
     if args.picture and not draw_stages(args.picture, figures, title(args)):
         console.print("no picture: matplotlib is not installed (it comes with mmsegmentation)")
     return 0
+
+
+def run_speed(args: argparse.Namespace, console: Console) -> int:
+    """All methods in all precisions; each row is printed as soon as it is measured."""
+    clock = Clock(args.clock)
+    rates, precisions, rows = Rates.measured(clock), precisions_here(args.precision), []
+    console.print(f"large products: fp32 {rates.fp32 / 1e9:.0f}, bf16 {rates.bf16 / 1e9:.0f} GFLOP/s", highlight=False)
+    for method in args.methods:
+        config = config_file(method, args.benchmark)
+        for row in speed_rows(config, photo_of(args), precisions, args.repeats, clock, rates):
+            rows.append(row)
+            _say_row(console, row)
+        if args.csv:
+            write_csv(args.csv, [row | machine() for row in rows])
+    return 0
+
+
+def run_accuracy(args: argparse.Namespace, console: Console) -> int:
+    """What precisions cost, on nano's scenes."""
+    rows, precisions = [], precisions_here(args.precision)
+    for method in args.methods:
+        for row in accuracy_rows(method, precisions, args.accuracy or None):
+            rows.append(row)
+            _say_row(console, row)
+        if args.csv:
+            write_csv(args.csv, [row | machine() for row in rows])
+    return 0
+
+
+def _say_row(console: Console, row: dict[str, object]) -> None:
+    console.print("  ".join(f"{name} {value}" for name, value in row.items()), highlight=False, markup=False)
 
 
 def run_compare(args: argparse.Namespace, console: Console) -> int:
@@ -221,12 +265,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code (see the module's docstring)."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as the command line and the evaluation do
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(f"{title(args)}; {machine()['cores']} core(s) available", highlight=False)
     modes = (
         (args.compare, run_compare),
         (args.bars, run_bars),
         (args.curves, run_curves),
+        (args.speed, run_speed),
+        (args.accuracy is not None, run_accuracy),
         (args.ops is not None, run_ops),
     )
     run = next((run for wanted, run in modes if wanted), run_stages)

@@ -31,7 +31,8 @@ class ClipBackbone(MixedPrecision):
         precision: ``'fp32'``; ``'bf16'`` or ``'fp16'`` run all blocks but the last under autocast, ``'int8'`` all but
             the first and the last with 8-bit products; ``'auto'`` chooses, see :mod:`ovseg.backbones.precision`. The
             last block, the projection and everything after stay in fp32: they are a twelfth of the work and decide the
-            labels. ``None``: fp32 unless an entry point (:class:`ovseg.Segmenter`, the tools) chooses.
+            labels (with int8 the last block's linear layers are in bf16 where that is faster). ``None``: fp32 unless
+            an entry point (:class:`ovseg.Segmenter`, the tools) chooses.
         compile: mode for :func:`torch.compile` of all blocks but the last (``'default'``; ``'reduce-overhead'`` replays
             CUDA graphs); ``None``: not compiled. Batches are filled up to a power of two, so that there are few shapes
             to compile for. Pays off on a GPU; on a CPU packed weights are as fast without the wait.

@@ -64,7 +64,14 @@ class Settled:
 
     def layers(self, index: int, count: int) -> contextlib.AbstractContextManager:
         """The context of block ``index`` of ``count``: int8, but not in the first and the last."""
-        return kernels.int8_layers() if self.int8 and 0 < index < count - 1 else contextlib.nullcontext()
+        return kernels.layers_in(torch.int8) if self.int8 and 0 < index < count - 1 else contextlib.nullcontext()
+
+    def last_block(self) -> contextlib.AbstractContextManager:
+        """The context of CLIP's last block, which is not under autocast.
+
+        With int8 its linear layers multiply in :attr:`base`, and its attention is in fp32; otherwise all is in fp32.
+        """
+        return kernels.layers_in(DTYPES[self.base]) if self.int8 else contextlib.nullcontext()
 
     def __str__(self) -> str:
         return (f"int8+{self.base}" if self.int8 else self.base) + (" (auto)" if self.auto else "")

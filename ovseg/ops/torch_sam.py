@@ -24,7 +24,7 @@ from torch import Tensor
 from ovseg.ops.dispatch import register_function
 from ovseg.processor import has_matrix_tiles
 
-ROW_ELEMENTS = 1 << 19  # logits of one block of the aggregation: 2 MiB of fp32
+ROW_ELEMENTS = 1 << 18  # logits of one block of the aggregation: 1 MiB of fp32
 BLOCK_BYTES = 2 << 20  # logits that an attention computes at once: small for the caches, large for matmul
 FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
 
@@ -127,9 +127,19 @@ def guided_aggregation(
     cap: float,
     negative: float | None,
 ) -> Tensor:
-    """A block of rows at a time, heads summed into it one by one: no [heads, N, N], no [N, N]."""
-    height, width = len(rel_h), len(rel_w)
-    cell = torch.arange(height * width, device=q.device).view(height, width)[: valid[0], : valid[1]].flatten()
+    """A block of rows at a time, heads summed into it one by one: no [heads, N, N], no [N, N].
+
+    Keys that count come first, so that their part of a block of weights is a view. Where the photo fills the rows of
+    the grid and not its columns (portrait), that is the order column by column.
+    """
+    grid, valid = (len(rel_h), len(rel_w)), tuple(valid)
+    if valid[0] == grid[0] and valid[1] < grid[1]:
+        q, k, v = (_columns_first(t, grid) for t in (q, k, v))
+        tokens = _columns_first(tokens, valid)
+        flipped = guided_aggregation(q, k, v, rel_w, rel_h, scale, valid[::-1], tokens, cos_factor, cap, negative)
+        return _columns_first(flipped, valid[::-1])
+    cell = torch.arange(grid[0] * grid[1], device=q.device).view(grid)[: valid[0], : valid[1]].flatten()
+    count, first = len(cell), slice(len(cell)) if valid[1] == grid[1] else cell
     of_row, of_column = (p[:, cell].float() for p in position_logits(q, rel_h, rel_w))
     queries, keys = q[:, cell].float() * scale, k.float().mT.contiguous()
     unit = F.normalize(v[:, cell].float(), dim=-1)
@@ -138,17 +148,23 @@ def guided_aggregation(
     if negative is not None:
         limit = torch.where(limit < 0, negative, limit)
     limit = limit.clamp(max=cap)[:, None]
-    columns = None if len(cell) == height * width else cell
-    out = torch.empty_like(tokens)
-    step = max(1, ROW_ELEMENTS // (height * width))
-    for start in range(0, len(cell), step):
-        rows = slice(start, start + step)
-        summed = torch.zeros(len(cell[rows]), len(cell), device=q.device)
+    others, out = unit.mT.contiguous(), torch.empty_like(tokens)
+    step = min(count, max(1, ROW_ELEMENTS // (grid[0] * grid[1])))
+    weights, agreeing, sums = (queries.new_empty(step, n) for n in (grid[0] * grid[1], count, count))
+    for start in range(0, count, step):
+        rows = slice(start, min(start + step, count))
+        weight, agree, summed = (t[: rows.stop - start] for t in (weights, agreeing, sums))
+        summed.zero_()
         for head in range(len(q)):
-            bias = (of_row[head, rows, :, None] + of_column[head, rows, None]).flatten(1)
-            weight = torch.softmax(bias.addmm_(queries[head, rows], keys[head]), -1)
-            weight = weight if columns is None else weight[:, columns]
-            summed += weight.masked_fill_(unit[head, rows] @ unit[head].T <= limit[rows], 0)
+            torch.add(of_row[head, rows, :, None], of_column[head, rows, None], out=weight.unflatten(1, grid))
+            torch.softmax(weight.addmm_(queries[head, rows], keys[head]), -1, out=weight)
+            torch.gt(torch.mm(unit[head, rows], others[head], out=agree), limit[rows], out=agree)
+            summed.addcmul_(weight[:, first], agree)
         summed /= summed.sum(-1, keepdim=True)
         out[rows] = summed.to(tokens.dtype) @ tokens
     return out
+
+
+def _columns_first(t: Tensor, grid: tuple[int, int]) -> Tensor:
+    """``[..., h * w, c]`` on a grid, row by row, in the order column by column."""
+    return t.unflatten(-2, grid).transpose(-3, -2).flatten(-3, -2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ovseg.backbones import int8, kernels
 from ovseg.backbones.clip import ClipBackbone
-from ovseg.backbones.kernels import feed_forward, int8_layers, linear
+from ovseg.backbones.kernels import feed_forward, layers_in, linear
 
 pytestmark = pytest.mark.skipif(
     bool(int8.int8_reasons() or kernels.packing_reasons()),
@@ -39,7 +39,7 @@ def frozen(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 def test_product_is_the_definition(rows, inputs, outputs, bias, exponent, seed):
     torch.manual_seed(seed)
     x, layer = torch.randn(rows, inputs) * 10.0**exponent, frozen(inputs, outputs, bias)
-    with int8_layers():
+    with layers_in(torch.int8):
         result = linear(x[None], layer.weight, layer.bias)[0]
     expected = defined(x, layer.weight, layer.bias)
     # a value half-way between two levels may fall to either side
@@ -53,7 +53,7 @@ def test_product_is_the_definition(rows, inputs, outputs, bias, exponent, seed):
 def test_rows_do_not_depend_on_each_other(rows, inputs, seed):
     torch.manual_seed(seed)
     x, first, second = torch.randn(rows, inputs), frozen(inputs, 24), frozen(24, inputs)
-    with int8_layers():
+    with layers_in(torch.int8):
         alone = torch.cat([linear(row[None], first.weight, first.bias) for row in x[:5]])
         assert torch.equal(linear(x, first.weight, first.bias)[:5], alone)
         alone = torch.cat([feed_forward(row[None], first, nn.GELU(), second) for row in x[:5]])
@@ -66,7 +66,7 @@ def test_feed_forward_is_near_fp32(name, bf16):
     torch.manual_seed(0)
     first, second, x = frozen(96, 384), frozen(384, 96), torch.randn(3, 170, 96)
     expected = second(ACTIVATIONS[name](first(x)))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16), int8_layers():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16), layers_in(torch.int8):
         result = feed_forward(x, first, ACTIVATIONS[name], second)
     assert result.dtype == (torch.bfloat16 if bf16 else torch.float32) and result.shape == x.shape
     error = float((result - expected).norm() / expected.norm())
@@ -76,7 +76,7 @@ def test_feed_forward_is_near_fp32(name, bf16):
 def test_outputs_that_are_wanted():
     torch.manual_seed(0)
     layer, x = frozen(40, 30), torch.randn(2, 7, 40)
-    with int8_layers():
+    with layers_in(torch.int8):
         whole, part = (linear(x, layer.weight, layer.bias, rows) for rows in (slice(None), slice(10, 20)))
     assert torch.equal(whole[..., 10:20], part)
 
@@ -86,7 +86,7 @@ def test_extreme_rows_stay_alone(value):
     torch.manual_seed(0)
     layer, x = frozen(16, 8), torch.randn(3, 16)
     x[1] = value
-    with int8_layers():
+    with layers_in(torch.int8):
         result = linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(result[[0, 2]], layer(x)[[0, 2]], rtol=0.05, atol=0.05)
     if value == 0:
@@ -100,7 +100,7 @@ def test_extreme_rows_stay_alone(value):
 def test_rows_of_weights_that_are_nothing():
     layer = frozen(16, 8)
     layer.weight[3] = 0
-    with int8_layers():
+    with layers_in(torch.int8):
         result = linear(torch.randn(5, 16), layer.weight, layer.bias)
     assert torch.equal(result[:, 3], layer.bias[3].expand(5))
 
@@ -108,7 +108,7 @@ def test_rows_of_weights_that_are_nothing():
 def test_changed_weights_are_packed_again():
     torch.manual_seed(0)
     layer, x = frozen(16, 8), torch.randn(5, 16)
-    with int8_layers():
+    with layers_in(torch.int8):
         linear(x, layer.weight, layer.bias)
         layer.weight.data.mul_(-2)
         layer.bias.data.add_(1)
@@ -120,7 +120,7 @@ def test_weights_are_packed_once(monkeypatch):
     packed, pack = [], int8.pack
     monkeypatch.setattr(int8, "pack", lambda weight: packed.append(1) or pack(weight))
     first, second, x = frozen(16, 64), frozen(64, 16), torch.randn(600, 16)
-    with int8_layers():
+    with layers_in(torch.int8):
         for activation in (nn.GELU(), nn.SiLU(), nn.GELU()):
             feed_forward(x, first, activation, second)
     assert len(packed) == 2
@@ -129,10 +129,10 @@ def test_weights_are_packed_once(monkeypatch):
 def test_both_packings_of_a_weight_live_side_by_side():
     torch.manual_seed(0)
     layer, x = frozen(16, 8), torch.randn(5, 16)
-    with int8_layers():
+    with layers_in(torch.int8):
         first = linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x), rtol=1e-5, atol=1e-5)
-    with int8_layers():
+    with layers_in(torch.int8):
         assert torch.equal(linear(x, layer.weight, layer.bias), first)
 
 

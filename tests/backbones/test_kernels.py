@@ -188,3 +188,30 @@ def test_packed_in_inference_mode_and_used_outside():
     with torch.inference_mode():
         linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(linear(x, layer.weight, layer.bias), layer(x))
+
+
+@pytest.mark.parametrize("tokens", [7, 197, 300])
+def test_bf16_attention_of_a_window_does_not_depend_on_the_others(tokens):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(5, 3, tokens, 16).bfloat16() for _ in range(3))
+    with torch.no_grad():
+        whole = attention(q, k, v, 0.25)
+        alone = torch.cat([attention(q[i : i + 1], k[i : i + 1], v[i : i + 1], 0.25) for i in range(5)])
+    assert torch.equal(whole, alone)
+
+
+def test_hooks_of_a_patch_embedding_are_not_passed_by():
+    layer, images = nn.Conv2d(3, 4, 4, 4).requires_grad_(False), torch.randn(1, 3, 8, 8)
+    layer.register_forward_hook(lambda module, inputs, output: output + 1)
+    torch.testing.assert_close(patch_embedding(images, layer), layer(images).permute(0, 2, 3, 1))
+
+
+@needs_packing
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_layers_in_bf16_give_fp32(name):
+    torch.manual_seed(0)
+    first, second, x = frozen(24, 96), frozen(96, 24), torch.randn(3, 17, 24)
+    with kernels.layers_in(torch.bfloat16):
+        results = linear(x, first.weight, first.bias), feed_forward(x, first, ACTIVATIONS[name], second)
+    for result, expected in zip(results, (first(x), second(ACTIVATIONS[name](first(x)))), strict=True):
+        assert result.dtype == torch.float32 and 1e-4 < (result - expected).norm() / expected.norm() < 2e-2

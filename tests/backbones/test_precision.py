@@ -210,10 +210,13 @@ def test_int8_spares_the_first_and_the_last_block():
     inside = []
     for i in range(4):
         with settled.layers(i, 4):
-            inside.append(precision.kernels._in_int8.get())
-    assert inside == [False, True, True, False] and not precision.kernels._in_int8.get()
-    with FP32.layers(1, 4):
-        assert not precision.kernels._in_int8.get()
+            inside.append(precision.kernels._factors.get())
+    assert inside == [None, torch.int8, torch.int8, None] and precision.kernels._factors.get() is None
+    with Settled("bf16", int8=True).last_block():
+        assert precision.kernels._factors.get() == torch.bfloat16
+    for plain in (FP32, Settled("bf16")):
+        with plain.layers(1, 4), plain.last_block():
+            assert precision.kernels._factors.get() is None
 
 
 def test_processes_that_start_together_agree(folder):

@@ -111,7 +111,9 @@ def test_positions_follow_every_edit(edit):
     edited = tower if edited is visual else build_tower(edited)
     after = edited.embed(images(1, 3, 48, 96))
     edited._pos_cache.clear()
-    assert torch.equal(after, edited.embed(images(1, 3, 48, 96))) and not torch.allclose(before, after, atol=1e-3)
+    # close, not equal: the patch embedding is packed at one call and, where no change could be noticed, not at the next
+    torch.testing.assert_close(after, edited.embed(images(1, 3, 48, 96)), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(before, after, atol=1e-3)
 
 
 def test_positions_kept_in_inference_mode_serve_training():

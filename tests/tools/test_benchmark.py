@@ -45,6 +45,29 @@ def test_stages_go_to_a_table_a_csv_and_a_picture(tool, tmp_path, capsys):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_speed_table(tool, tmp_path, capsys):
+    out = tmp_path / "speed.csv"
+    assert tool.main(["--speed", "--methods", CONFIG, *SMALL, "--csv", str(out)]) == 0
+    (row,) = rows_of(out)
+    assert row["precision"] == row["computed_in"] == "fp32" and float(row["agreement_with_fp32"]) == 1
+    assert float(row["agreement_with_naive"]) > 0.99 and float(row["gflop"]) > 0 and row["cpu"]
+    shown = 1e12 * float(row["gflop"]) / float(row["ms"]) / 1e9
+    best = max(float(row["fp32_gflops"]), float(row["bf16_gflops"]))
+    assert float(row["share_of_best_rate"]) == pytest.approx(shown / best, rel=0.1, abs=1e-3)
+    assert tool.main(["--speed", "--methods", CONFIG.replace("sclip", "itaclip"), *SMALL]) == 2
+    assert "no straightforward form" in capsys.readouterr().err
+
+
+def test_accuracy_table(tool, tmp_path):
+    out = tmp_path / "accuracy.csv"
+    arguments = ["--accuracy", "2", "--methods", "sclip", "--precision", "bf16", "--threads", "1", "--csv", str(out)]
+    assert tool.main(arguments) == 0
+    exact, quick = rows_of(out)
+    assert exact["precision"] == "fp32" and float(exact["agreement"]) == 1 and float(exact["difference"]) == 0
+    assert quick["precision"] == "bf16" and 0.97 < float(quick["least_agreement"]) < 1 and quick["images"] == "2"
+    assert float(exact["mIoU"]) > 10
+
+
 def test_curves(tool, tmp_path):
     out, picture = tmp_path / "c.csv", tmp_path / "c.png"
     arguments = ["--curves", "--series", "nano", "--sides", "64", "96", "--repeats", "1", "--csv", str(out)]

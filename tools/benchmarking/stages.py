@@ -258,7 +258,7 @@ def flop_formulas() -> dict[Any, Callable[..., int]]:
         cells = tokens[0]
         return 2 * heads * (count + cells) * cells * width + 2 * cells * cells * tokens[1]
 
-    def packed_linear(x, weight, *_, out_shape=None, **__) -> int:
+    def packed_linear(x, *_, out_shape=None, **__) -> int:
         return 2 * math.prod(x) * out_shape[-1]
 
     formulas = {
@@ -268,8 +268,9 @@ def flop_formulas() -> dict[Any, Callable[..., int]]:
         ovseg.decomposed_attention: decomposed,
         ovseg.guided_aggregation: aggregation,
     }
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        formulas[torch.ops.mkldnn._linear_pointwise] = packed_linear
+    for library, name in ((torch.ops.mkldnn, "_linear_pointwise"), (torch.ops.onednn, "qlinear_pointwise")):
+        if hasattr(library, name):
+            formulas[getattr(library, name)] = packed_linear
     return formulas
 
 
