@@ -42,7 +42,7 @@ setup(
             "nano/*.txt",
         ],
         "ovseg.configs": ["**/*.py"],
-        "ovseg.data": ["scenes/**/*"],
+        "ovseg.data": ["scenes/**/*", "photos/**/*"],
     },
     entry_points={"console_scripts": ["ovseg=ovseg.cli:main"]},
     install_requires=[

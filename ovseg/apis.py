@@ -11,6 +11,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,10 +35,18 @@ from ovseg.segmentors.records import Wording
 from ovseg.streaming import in_batches
 from ovseg.structures import resolve_device
 from ovseg.text import Vocabulary
+from ovseg.weights.words import LearnedWords
 
 DEFAULT_SHORT_SIDE = 336
 # What a data pipeline does besides resizing: the photo is given, and there is no label map.
 _NO_RESIZING = ("LoadImage", "LoadMask", "PackInputs")
+
+
+DEFAULT_WEIGHTS = "nano-photo"
+"""What is used where no weights are named: comes with ovseg, sees photographs."""
+# Embedded weights have configs of their own: where they are, below the configs, and what they are evaluated on.
+_OWN_CONFIGS = {"nano": "nano/{method}_nano_scenes.py", "nano-photo": "nano/{method}_photo_photos.py"}
+_OWN_DATA = {"nano": "scenes", "nano-photo": "photographs"}
 
 
 def available_methods() -> list[str]:
@@ -45,13 +54,18 @@ def available_methods() -> list[str]:
     return sorted(p.stem for p in (config_root() / "_base_" / "models").glob("*.py"))
 
 
-def method_config(method: str, weights: str = "nano") -> Config:
+def has_own_config(method: str, weights: str) -> bool:
+    """Whether a config comes with ovseg for this method with these embedded weights."""
+    return weights in _OWN_CONFIGS and (config_root() / _OWN_CONFIGS[weights].format(method=method)).is_file()
+
+
+def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
     """The config of a method with given CLIP weights: a published protocol.
 
-    Weights that have configs of their own (nano: its windows are smaller) take those for the scenes; all others take
-    the method's config for VOC21, which is its paper's, with the weights put in. ``config.protocol`` says which, and
-    how what you get differs from it. The words are yours; a text that belongs to VOC21's words (ITACLIP's definitions)
-    is left out.
+    Weights that have configs of their own (nano-photo and nano: their windows are smaller) take those for photographs
+    and scenes; all others take the method's config for VOC21, which is its paper's, with the weights put in.
+    ``config.protocol`` says which, and how what you get differs from it. The words are yours; a text that belongs to
+    VOC21's words (ITACLIP's definitions) is left out.
 
     Raises:
         SetupError: for an unknown method, listing those there are.
@@ -60,11 +74,11 @@ def method_config(method: str, weights: str = "nano") -> Config:
         known = available_methods()
         raise SetupError(f"unknown method {method!r}{suggestion(method, known)}; there are {', '.join(known)}")
     root = config_root()
-    own = root / weights / f"{method}_{weights}_scenes.py"
-    if own.is_file():
+    if has_own_config(method, weights):
+        own = root / _OWN_CONFIGS[weights].format(method=method)
         config = load_config(own)
         general = Config.fromfile(root / "_base_" / "models" / f"{method}.py").model
-        config.protocol = f"{method} on {weights}'s scenes ({own.relative_to(root)}); words: yours"
+        config.protocol = f"{method} on {weights}'s {_OWN_DATA[weights]} ({own.relative_to(root)}); words: yours"
         if changed := _other_settings(config.model, general):
             config.protocol += f"; {weights}'s own settings of {', '.join(changed)}"
         return config
@@ -96,12 +110,14 @@ class Segmenter:
     """A method ready to segment photos.
 
     Without ``config`` it runs a published protocol (short side, windows, thresholds of the method's own config for
-    VOC21; nano's for its scenes) with your words; :attr:`protocol` says which one and how this differs. With ``config``
-    it runs that config. Either way photos are resized by the config's own test pipeline, except that the whole photo is
-    labelled where a benchmark judges a central square (CLIPtrase). Thresholds act only where a background is named.
+    VOC21; the embedded models' for photographs and scenes) with your words; :attr:`protocol` says which one and how
+    this differs. With ``config`` it runs that config. Either way photos are resized by the config's own test pipeline,
+    except that the whole photo is labelled where a benchmark judges a central square (CLIPtrase). Thresholds act only
+    where a background is named.
 
     Args:
-        weights: CLIP weights by catalogue name (``python -m ovseg weights list``); ``'nano'`` is embedded.
+        weights: CLIP weights by catalogue name (``python -m ovseg weights list``); ``'nano-photo'`` (for photographs)
+            and ``'nano'`` (for composed scenes) are embedded: small, for a first look.
         method: name of a method, see :func:`available_methods`.
         config: a config file or MMEngine config to use instead of ``weights`` and ``method``.
         checkpoint: file with the CLIP weights, instead of the catalogue's.
@@ -123,7 +139,7 @@ class Segmenter:
 
     def __init__(
         self,
-        weights: str = "nano",
+        weights: str = DEFAULT_WEIGHTS,
         method: str = "naclip",
         *,
         config: str | Path | Config | None = None,
@@ -147,6 +163,7 @@ class Segmenter:
                 "evaluated"
             )
         set_precision(self.model, precision or "auto", unstated_only=precision is None)
+        self._told: set[str] = set()
         self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
         self._resize, self.short_side, note = _resize_steps(config, short_side)
         self.protocol = "; ".join(filter(None, [config.get("protocol") or f"config {config.filename}", note]))
@@ -170,6 +187,10 @@ class Segmenter:
             background: name of the class that takes pixels below the method's threshold; ``None``: the vocabulary's
                 own. Thresholds are off where there is none.
 
+        Models that bring a list of their training's words (nano-photo, nano) warn, once per word, of words they have
+        not learned. A class that is only called "background" is what nano-photo's list says: grass, sky, food and some
+        200 more, less what other classes go by; it takes the pixels below the threshold too.
+
         Raises:
             ValueError: for empty or duplicate names, or a ``background`` that is not among them.
         """
@@ -183,6 +204,10 @@ class Segmenter:
         vocabulary = Vocabulary.of(vocabulary)
         if background is not None:
             vocabulary = vocabulary.with_background(background)
+        learned = self.model.backbone.words
+        if learned is not None:
+            self._tell(learned.unknown(vocabulary.queries))
+            vocabulary = _understood(vocabulary, learned)
         head = copy.copy(self.model.head)
         if vocabulary.background is None:
             head.threshold = head.area_threshold = 0.0
@@ -196,6 +221,14 @@ class Segmenter:
                     stacklevel=3,
                 )
         return vocabulary, head
+
+    def _tell(self, unknown: Iterable[str]) -> None:
+        """Warn of words that the model never saw in training, of each once."""
+        new = [word for word in unknown if word not in self._told]
+        self._told.update(new)
+        if new:
+            words = ", ".join(map(repr, new))
+            warnings.warn(f"{self.model.backbone.weights} has not learned: {words}", stacklevel=4)
 
     def to(self, device: str | torch.device | None) -> Segmenter:
         """Move the model to a device; see ``device`` of the constructor. What was encoded before is encoded again.
@@ -395,6 +428,21 @@ def _is_config(method: str | Path | Config | None) -> bool:
     if isinstance(method, str):
         return method.endswith((".py", ".json", ".yaml", ".yml")) or "/" in method or "\\" in method
     return method is not None
+
+
+def _understood(vocabulary: Vocabulary, learned: LearnedWords) -> Vocabulary:
+    """The words as a small model needs them: a class that is only called "background" gets the model's own words for
+    it, but those that another class goes by, and takes the pixels below the threshold."""
+    plain = [i for i, names in enumerate(vocabulary.classes) if [n.strip().lower() for n in names] == ["background"]]
+    if not learned.background or not plain:
+        return vocabulary
+    index, classes = plain[0], [*vocabulary.classes]
+    taken = {name.lower() for i, names in enumerate(classes) if i != index for name in names}
+    classes[index] = tuple(name for name in learned.background if name not in taken) or classes[index]
+    shown = [*(vocabulary.shown or (None,) * len(classes))]
+    shown[index] = vocabulary.display_names[index]
+    taker = index if vocabulary.background is None else vocabulary.background
+    return replace(vocabulary, classes=tuple(classes), shown=tuple(shown), background=taker)
 
 
 def _config_of(config: str | Path | Config | None, method: str, weights: str) -> Config:

@@ -7,6 +7,8 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
+from ovseg.weights.hybrid import build_clip
+
 
 def small_clip(seed: int = 0, layers: int = 3, patch: int = 16, grid: int = 4, quick_gelu: bool = False) -> CLIP:
     """A random CLIP: ViT of width 64 with 2 heads, text tower of width 32; positions far from zero."""
@@ -16,6 +18,26 @@ def small_clip(seed: int = 0, layers: int = 3, patch: int = 16, grid: int = 4, q
         vision_cfg=dict(image_size=grid * patch, layers=layers, width=64, head_width=32, patch_size=patch),
         text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2),
         quick_gelu=quick_gelu,
+    )
+    return _shake(model)
+
+
+def small_hybrid_clip(seed: int = 0, layers: int = 3, grid: int = 4) -> CLIP:
+    """A random CLIP over EfficientNet-Lite0, whose statistics are not those of a fresh network."""
+    torch.manual_seed(seed)
+    model = build_clip(
+        {
+            "embed_dim": 32,
+            "vision_cfg": {
+                "stem": "tf_efficientnet_lite0",
+                "image_size": grid * 16,
+                "layers": layers,
+                "width": 64,
+                "head_width": 32,
+                "patch_size": 16,
+            },
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        }
     )
     return _shake(model)
 

@@ -114,12 +114,21 @@ def test_the_wheel_holds_configs_scenes_and_types_and_nothing_else(tmp_path):
     lib = tmp_path / "build" / "lib"  # what bdist_wheel packs
     names = {path.relative_to(lib).as_posix() for path in lib.rglob("*") if path.is_file()}
     assert all(n.startswith("ovseg/") for n in names)
-    for folder, place in (("ovseg", ""), ("configs", "configs/"), ("data/scenes", "data/scenes/")):
+    for folder, place in (
+        ("ovseg", ""),
+        ("configs", "configs/"),
+        ("data/scenes", "data/scenes/"),
+        ("data/photos", "data/photos/"),
+    ):
         for path in (REPOSITORY / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = f"ovseg/{place}{path.relative_to(REPOSITORY / folder).as_posix()}"
                 assert name in names, f"{name} is missing in the wheel"
-    assert not [n for n in names if n.startswith("ovseg/data/") and not n.startswith("ovseg/data/scenes/")]
+    assert not [
+        n
+        for n in names
+        if n.startswith("ovseg/data/") and not n.startswith(("ovseg/data/scenes/", "ovseg/data/photos/"))
+    ]
 
 
 def test_resolver_script_says_what_it_lacks(monkeypatch, capsys):

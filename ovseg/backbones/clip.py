@@ -59,7 +59,7 @@ class ClipBackbone(MixedPrecision):
         loaded = load_clip(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.clip = loaded.model.eval().requires_grad_(False)
-        self.tokenizer = loaded.tokenizer
+        self.tokenizer, self.words = loaded.tokenizer, loaded.words
         self.pos_embed = pos_embed
         self.tower = build_tower(self.clip.visual)
         self.compile_mode = compile

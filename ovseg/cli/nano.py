@@ -1,18 +1,21 @@
-"""``ovseg nano``, ``tools/eval_nano.py``: every method with the embedded nano model on the embedded mini benchmark.
+"""``ovseg nano``, ``tools/eval_nano.py``: every method with the embedded models on the embedded mini benchmarks.
 
     ovseg nano --out nano_out                       # all methods, the first 40 images of both splits, table, overlays
     ovseg nano --out nano_out --full                # all images
     ovseg nano --out nano_out --full --guided       # the methods guided by nano's DINO and SAM as well
     ovseg nano --out nano_out --methods clip sclip --limit 20
+    ovseg nano --out nano_out --splits photos       # nano-photo on 26 photographs
     ovseg nano --out nano_out --resume              # go on after an interruption; what is finished stays
 
 Writes ``OUT/summary.json`` ({split: {method: mIoU in percent}}), one result per run below ``OUT/runs`` and pictures
-below ``OUT/overlays``. The numbers are nano's on its own small benchmark: never compare them with VOC or ADE.
+below ``OUT/overlays``. Scenes are evaluated with nano, photographs with nano-photo (``--model`` takes the other). The
+numbers are those of small models on small benchmarks: never compare them with VOC or ADE.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +37,13 @@ GUIDED = ("proxyclip", "clip_dinoiser", "trident", "corrclip", "sam_clip")
 SPLITS = {
     "scenes": "held-out compositions of the sprites nano was trained on",
     "scenes_noto": "the same concepts drawn by another artist (domain gap)",
+    "photos": "26 photographs with VOC's 21 names, which are few: the range holds 90 % of draws of 26 of them",
     "coco100_voc21": "100 real photos of ../shared with VOC's 21 names (not VOC results)",
+    "coco100_voc20": "the same without their background",
 }
+PHOTOS = ("photos", "coco100_voc21", "coco100_voc20")
+"""Splits of photographs, for nano-photo."""
+MODELS = ("nano", "nano-photo")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -50,6 +58,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"default: {' '.join(METHODS)}")
     parser.add_argument("--guided", action="store_true", help=f"add {' '.join(GUIDED)}")
     parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=["scenes", "scenes_noto"])
+    parser.add_argument("--model", choices=MODELS, help="default: nano on scenes, nano-photo on photographs")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--limit", type=count, default=FIRST, metavar="N", help=f"the first N images of each split (default: {FIRST})"
@@ -62,21 +71,33 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def evaluation_config(
-    method: str, split: str, work_dir: Path, limit: int | None, workers: int, resume: bool = False
+    method: str,
+    split: str,
+    work_dir: Path,
+    limit: int | None,
+    workers: int,
+    resume: bool = False,
+    model: str | None = None,
 ) -> Config:
-    """The config of one run: the method's nano config with the data set of ``split``."""
+    """The config of one run: the method's config for ``model`` with the data set of ``split``."""
     from mmengine.config import Config
 
     from ovseg.apis import config_root, method_config
 
-    config = method_config(method, "nano")
+    model = model or ("nano-photo" if split in PHOTOS else "nano")
+    config = method_config(method, model)
     data = Config.fromfile(config_root() / "_base_" / "datasets" / f"{split}.py")
-    asked_for = config.test_dataloader.dataset.pipeline[-1]  # a method may want the original photo as well
+    pipeline = config.get("test_dataloader", data.test_dataloader).dataset.pipeline
+    asked_for = pipeline[-1]  # a method may want the original photo as well
     for key in ("test_dataloader", "test_evaluator", "num_classes"):
         config[key] = data[key]
     config.test_dataloader.dataset.pipeline[-1] = asked_for
-    if split == "coco100_voc21":
-        config.model.vocabulary = dict(file="voc21", background=0)
+    if split in PHOTOS:
+        words = "voc20" if split.endswith("voc20") else "voc21"
+        named = f"{words}_photo" if model == "nano-photo" else words
+        config.model.vocabulary = dict(file=named, background=None if words == "voc20" else 0)
+        if words == "voc20":
+            config.model.head.update(threshold=0.0, area_threshold=0.0)
     config.test_dataloader.num_workers = workers
     if limit is not None:
         config.test_dataloader.dataset.indices = limit
@@ -85,59 +106,96 @@ def evaluation_config(
     return config
 
 
-def evaluate(method: str, split: str, args: argparse.Namespace) -> tuple[float, float, int]:
-    """mIoU in percent of one method on one split, the seconds it took (interrupted parts included), and its images."""
-    from ovseg.engine import EvalRunner, VisualizationHook
+@dataclass(frozen=True)
+class Evaluated:
+    """What the table shows of one method on one split.
+
+    Attributes:
+        miou: percent.
+        seconds: that it took, interrupted parts included.
+        images: their number.
+        spread: bounds of the mIoU over draws of the photos, for photographs.
+    """
+
+    miou: float
+    seconds: float
+    images: int
+    spread: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.miou:.1f}" + ("" if self.spread is None else " ({:.0f}-{:.0f})".format(*self.spread))
+
+
+def evaluate(method: str, split: str, args: argparse.Namespace) -> Evaluated:
+    """One method on one split."""
+    from ovseg.engine import EvalRunner, SpreadHook, VisualizationHook
 
     work_dir = args.out / "runs" / split / method
-    runner = EvalRunner.from_cfg(evaluation_config(method, split, work_dir, args.limit, args.workers, args.resume))
+    config = evaluation_config(method, split, work_dir, args.limit, args.workers, args.resume, args.model)
+    runner = EvalRunner.from_cfg(config)
     runner.register_hook(VisualizationHook(args.out / "overlays" / split / method, first=args.overlays))
-    return runner.test()["mIoU"], runner.test_loop.seconds, len(runner.test_dataloader.dataset)
+    spread = SpreadHook() if split in PHOTOS else None
+    if spread is not None:
+        runner.register_hook(spread)
+    miou = runner.test()["mIoU"]
+    number = len(runner.test_dataloader.dataset)
+    return Evaluated(miou, runner.test_loop.seconds, number, None if spread is None else spread.spread())
 
 
-def print_table(
-    console: Console, summary: dict[str, dict[str, float]], seconds: dict[str, float], images: dict[str, str]
-) -> None:
-    """One row per method, one column per split with the images it is of, the best of each split in bold."""
-    table = Table(title="nano on scenes: mIoU in percent (mmseg's rule: mean over classes with non-empty union)")
+def print_table(console: Console, found: dict[str, dict[str, Evaluated]], images: dict[str, str]) -> None:
+    """One row per method, one column per split with the images it is of, the best of each split in bold.
+
+    Args:
+        console: where.
+        found: what was evaluated, by split and method.
+        images: a line for the head of each split's column.
+    """
+    table = Table(title="mIoU in percent (mmseg's rule: mean over classes with non-empty union)")
     table.add_column("method")
-    for split in summary:
+    for split in found:
         table.add_column(f"{split}\n{images[split]}", justify="right")
     table.add_column("seconds", justify="right")
-    best = {split: max(values.values()) for split, values in summary.items()}
-    for method in seconds:
-        cells = [
-            Text(f"{values[method]:.1f}", "bold" if values[method] == best[split] else "")
-            for split, values in summary.items()
-        ]
-        table.add_row(Text(method), *cells, f"{seconds[method]:.0f}")
+    best = {split: max(one.miou for one in row.values()) for split, row in found.items()}
+    for method in dict.fromkeys(method for row in found.values() for method in row):
+        cells = []
+        for split, row in found.items():
+            one = row.get(method)
+            cells.append(Text("-") if one is None else Text(str(one), "bold" if one.miou == best[split] else ""))
+        seconds = sum(row[method].seconds for row in found.values() if method in row)
+        table.add_row(Text(method), *cells, f"{seconds:.0f}")
     console.print(table)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit status."""
+    from ovseg.apis import has_own_config
     from ovseg.datasets.files import write_json
     from ovseg.engine import SetupError, hold_work_dir
 
     methods = list(dict.fromkeys([*args.methods, *(GUIDED if args.guided else ())]))
-    summary: dict[str, dict[str, float]] = {split: {} for split in args.splits}
-    seconds: dict[str, float] = {}
+    found: dict[str, dict[str, Evaluated]] = {split: {} for split in args.splits}
     images: dict[str, str] = {}
     with hold_work_dir(args.out):
         for split in args.splits:
             for method in methods:
                 say(f"{split} · {method}", "bold")
+                model = args.model or ("nano-photo" if split in PHOTOS else "nano")
+                if method in GUIDED and not has_own_config(method, model):
+                    say(f"left out: {model} has no parts for {method}", "yellow")
+                    continue
                 try:
-                    miou, took, number = evaluate(method, split, args)
+                    one = evaluate(method, split, args)
                 except ValueError as error:
                     if type(error) is ValueError:  # e.g. no such method
                         raise SetupError(str(error)) from error
                     raise
-                summary[split][method] = round(miou, 2)
-                images[split] = f"{'first' if number == args.limit else 'all'} {number} images"
-                seconds[method] = seconds.get(method, 0.0) + took
+                found[split][method] = one
+                images[split] = f"{'first' if one.images == args.limit else 'all'} {one.images} images"
+                if split in PHOTOS:
+                    images[split] = images[split].replace("images", "photos")
+                summary = {name: {m: round(o.miou, 2) for m, o in row.items()} for name, row in found.items()}
                 write_json(args.out / "summary.json", summary)  # nothing finished is lost
-    print_table(Console(), summary, seconds, images)
+    print_table(Console(), {split: row for split, row in found.items() if row}, images)
     for split in args.splits:
         say(f"  {split}: {SPLITS[split]}", stderr=False)
     say(f"summary {args.out / 'summary.json'}, pictures {args.out / 'overlays'}", stderr=False)

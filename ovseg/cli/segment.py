@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--classes", required=True, help="comma-separated words, a class file, or the name of a packaged vocabulary"
     )
-    parser.add_argument("--model", default="nano", help="CLIP weights by catalogue name (default: nano, embedded)")
+    parser.add_argument(
+        "--model", default="nano-photo", help="CLIP weights by catalogue name (default: nano-photo, embedded)"
+    )
     parser.add_argument("--method", default="naclip", help="segmentation method (default: naclip)")
     parser.add_argument("--config", help="config file to use instead of --model and --method")
     parser.add_argument("--checkpoint", help="file with the CLIP weights")
@@ -161,18 +164,22 @@ def run(args: argparse.Namespace) -> int:
             short_side=args.short_side,
             precision=args.precision,
         )
-        model.set_vocabulary(Vocabulary.from_argument(args.classes), background=args.background)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            model.set_vocabulary(Vocabulary.from_argument(args.classes), background=args.background)
     except DatasetNotFound:
         raise
     except ValueError as error:  # words, devices, sides and methods that do not exist
         raise SetupError(str(error)) from error
     say(model.protocol, "dim")
+    for warning in told:
+        say(warning.message, "yellow")
     if left_out:
         say(left_out, "yellow")
     failed = 0
     for path, target in track(jobs, description="segmenting", console=Console(stderr=True), disable=not several):
         try:
-            result = model.segment(path)
+            result = model.segment(path, confidence=True)
             result.save(target, alpha=args.alpha)
             if args.labels:
                 result.save_labels(label_file(target))
@@ -181,8 +188,11 @@ def run(args: argparse.Namespace) -> int:
             say(f"skipped: {error}", "red")
             continue
         table = Table("class", "share", title=Text(f"{path.name} -> {target}"))
+        if result.confidence is not None:
+            table.add_column("confidence")
         for name, share in result.areas().items():
-            table.add_row(Text(name), f"{share:.1%}")
+            sure = () if result.confidence is None else (f"{result.confidence[result.mask(name)].mean():.2f}",)
+            table.add_row(Text(name), f"{share:.1%}", *sure)
         Console().print(table)
     if failed:
         say(f"{failed} of {len(images)} images skipped", "red")

@@ -78,6 +78,11 @@ _COCO = (
     ),
 )
 
+_COCO100 = (
+    "100 photos of COCO val2017 that only the project's own machines hold; point the environment variable "
+    "OVSEG_SHARED at the folder with data/real_mini/coco100"
+)
+
 BENCHMARKS: dict[str, Benchmark] = {
     "voc21": Benchmark("VOC21", (1449,), 21, _VOC2012),
     "voc20": Benchmark("VOC20", (1449,), 20, _VOC2012),
@@ -147,11 +152,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         0,
         made_by="it is part of the repository (data/scenes); `python tools/make_scenes.py` makes it anew",
     ),
-    "coco100_voc21": Benchmark(
-        "coco100 (VOC21 names)",
-        (100,),
-        21,
-        made_by="100 photos of COCO val2017 that only the project's own machines hold; point the environment variable "
-        "OVSEG_SHARED at the folder with data/real_mini/coco100",
-    ),
+    "photos": Benchmark("photos", (26,), 21, made_by="it is part of the repository (data/photos)"),
+    "coco100_voc21": Benchmark("coco100 (VOC21 names)", (100,), 21, made_by=_COCO100),
+    "coco100_voc20": Benchmark("coco100 (VOC20 names)", (100,), 20, made_by=_COCO100),
 }

@@ -2,7 +2,7 @@
 
 from ovseg.engine.config import check_config, config_root, load_config
 from ovseg.engine.errors import ResumeError, SetupError
-from ovseg.engine.hooks import PredictionHook, ResultHook, VisualizationHook
+from ovseg.engine.hooks import PredictionHook, ResultHook, SpreadHook, VisualizationHook
 from ovseg.engine.loop import OVTestLoop
 from ovseg.engine.runner import EvalRunner, TrainRunner, set_short_side
 from ovseg.engine.state import EvalState
@@ -16,6 +16,7 @@ __all__ = [
     "ResultHook",
     "ResumeError",
     "SetupError",
+    "SpreadHook",
     "TrainRunner",
     "VisualizationHook",
     "check_config",

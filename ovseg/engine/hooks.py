@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -17,7 +19,9 @@ from torch import Tensor
 from ovseg.datasets.errors import SampleError
 from ovseg.datasets.files import atomic_path, write_labels
 from ovseg.datasets.io import read_image
+from ovseg.evaluation.confusion import confusion_update
 from ovseg.evaluation.result import ResultRow, make_row
+from ovseg.evaluation.spread import bootstrap_miou
 from ovseg.registry import HOOKS
 from ovseg.visualization import draw_comparison
 
@@ -138,3 +142,44 @@ def _photo(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.
         resized = inputs.permute(1, 2, 0).cpu().numpy()
         photo = cv2.resize(resized, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return photo
+
+
+@HOOKS.register_module()
+class SpreadHook(Hook):
+    """Keep the confusion matrix of every photo (``per_photo.jsonl`` in the work directory), for benchmarks so small
+    that their mIoU owes much to the draw of the photos: :meth:`spread`.
+
+    A resumed run adds to the file; a sample that is evaluated again replaces what it had.
+    """
+
+    def __init__(self) -> None:
+        self.file: Path | None = None
+
+    def before_test(self, runner: Runner) -> None:
+        """A run from the start begins anew."""
+        self.file = Path(runner.work_dir) / "per_photo.jsonl"
+        if not runner.test_loop.resume:
+            self.file.unlink(missing_ok=True)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
+    ) -> None:
+        """Count the pixels of each photo of a batch."""
+        metric = runner.test_loop.metric
+        rows = []
+        for sample in outputs:
+            matrix = torch.zeros(len(metric.names), len(metric.names), dtype=torch.int64)
+            truth, guess = _labels(sample, "gt_sem_seg"), _labels(sample, "pred_sem_seg")
+            confusion_update(matrix, guess, truth, metric.dataset_meta["ignore_index"])
+            rows.append(json.dumps({"photo": sample_name(sample), "matrix": matrix.tolist()}) + "\n")
+        with self.file.open("a", encoding="utf-8") as file:
+            file.writelines(rows)
+
+    def spread(self) -> tuple[float, float] | None:
+        """Bounds of the mIoU in percent, see :func:`ovseg.evaluation.spread.bootstrap_miou`; ``None`` where the run
+        goes on from one without this hook."""
+        if not self.file.is_file():
+            return None
+        rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+        matrices = {row["photo"]: np.array(row["matrix"]) for row in rows}
+        return bootstrap_miou([matrices[name] for name in sorted(matrices)])

@@ -4,12 +4,14 @@ from ovseg.evaluation.confusion import MIOU_RULE, SegSummary, confusion_update, 
 from ovseg.evaluation.metric import SegMetric
 from ovseg.evaluation.report import class_table, failure_table, summary_table
 from ovseg.evaluation.result import ResultRow, config_hash, make_row
+from ovseg.evaluation.spread import bootstrap_miou
 
 __all__ = [
     "MIOU_RULE",
     "ResultRow",
     "SegMetric",
     "SegSummary",
+    "bootstrap_miou",
     "class_table",
     "config_hash",
     "confusion_update",

@@ -3,6 +3,8 @@
 from ovseg.nano.dataset import SceneCaptions, stack_captions
 from ovseg.nano.guide_pretrain import GuidePretrainer, ScenePhotos, SceneViews, stack_views
 from ovseg.nano.guided_clip import GuidedClipPretrainer
+from ovseg.nano.photo_pretrain import PhotoClipPretrainer
+from ovseg.nano.photo_scenes import PhotoFeatures, stack_features
 from ovseg.nano.pretrain import ClipPretrainer
 from ovseg.nano.probe import ProbeHook
 from ovseg.nano.sam_dataset import SceneMasks, stack_prompts
@@ -15,6 +17,8 @@ __all__ = [
     "GuidePretrainer",
     "GuidedClipPretrainer",
     "MaskProbeHook",
+    "PhotoClipPretrainer",
+    "PhotoFeatures",
     "ProbeHook",
     "SamPretrainer",
     "SceneCaptions",
@@ -23,6 +27,7 @@ __all__ = [
     "SceneViews",
     "ValidationScenes",
     "stack_captions",
+    "stack_features",
     "stack_prompts",
     "stack_views",
 ]

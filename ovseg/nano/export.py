@@ -38,6 +38,13 @@ def read_checkpoint(path: Path | str, part: str = "clip") -> dict[str, torch.Ten
     return weights
 
 
+def mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean in float16; counters (integers) are the first one's."""
+    if not tensors[0].is_floating_point():
+        return tensors[0].contiguous()
+    return torch.stack([t.float() for t in tensors]).mean(0).half().contiguous()
+
+
 def export(checkpoints: Path | str | Sequence[Path | str], out: Path | None = None, part: str = "clip") -> int:
     """Write the weights in float16 as safetensors, in one atomic step; returns the size in bytes.
 
@@ -51,7 +58,7 @@ def export(checkpoints: Path | str | Sequence[Path | str], out: Path | None = No
     """
     paths = [checkpoints] if isinstance(checkpoints, (Path, str)) else checkpoints
     each = [read_checkpoint(path, part) for path in paths]
-    weights = {name: torch.stack([w[name].float() for w in each]).mean(0).half().contiguous() for name in each[0]}
+    weights = {name: mean([w[name] for w in each]) for name in each[0]}
     out = ASSETS / f"{part}.safetensors" if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")

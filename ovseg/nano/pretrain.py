@@ -16,6 +16,7 @@ from ovseg.nano.assets import asset
 from ovseg.nano.dataset import class_names
 from ovseg.nano.textures import BACKGROUNDS, PLAIN
 from ovseg.registry import MODELS
+from ovseg.weights import hybrid
 
 #: Prompts seen in training: short ones of the 80 ImageNet templates, so that those work at test time.
 PROMPTS = (
@@ -48,12 +49,13 @@ _STD = open_clip.OPENAI_DATASET_STD
 
 
 def build_clip(config: str | Path) -> open_clip.CLIP:
-    """An untrained CLIP from a model config in open_clip's format (json with ``embed_dim, vision_cfg, text_cfg``)."""
-    return open_clip.CLIP(**json.loads(asset(config).read_text(encoding="utf-8")))
+    """An untrained CLIP from a model config (json), see :func:`ovseg.weights.hybrid.build_clip`."""
+    content = json.loads(asset(config).read_text(encoding="utf-8"))
+    return hybrid.build_clip(content.get("model_cfg", content))
 
 
 @functools.lru_cache(maxsize=100_000)
-def _tokens(text: str) -> Tensor:
+def tokens(text: str) -> Tensor:
     """Token ids of a text without the padding, int64 ``[n]``."""
     with torch.inference_mode(False):  # kept for callers inside and outside of it
         ids = open_clip.tokenize([text])[0]
@@ -62,7 +64,7 @@ def _tokens(text: str) -> Tensor:
 
 def encode_text(clip: open_clip.CLIP, texts: list[str]) -> Tensor:
     """Embed texts, cut to the longest one (the tower is causal, so padding has no influence) -> ``[n, embed_dim]``."""
-    ids = nn.utils.rnn.pad_sequence([_tokens(text) for text in texts], batch_first=True)
+    ids = nn.utils.rnn.pad_sequence([tokens(text) for text in texts], batch_first=True)
     ids = ids.to(clip.token_embedding.weight.device)
     length = ids.shape[1]
     x = clip.token_embedding(ids) + clip.positional_embedding[:length]
@@ -216,6 +218,8 @@ class ClipPretrainer(BaseModel):
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1) * 255, persistent=False)
         self._rng = np.random.default_rng()
+        #: 1: words of a caption share its patches as equals, whatever their size; 0: each patch decides for itself.
+        self.size_power = 1.0
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embed images with a random part of their patches.
@@ -235,6 +239,19 @@ class ClipPretrainer(BaseModel):
         patches = (patches.unflatten(-1, (3, -1)) - self.mean) / self.std
         place = self._places(images.shape[2] // visual.patch_size[0], images.shape[3] // visual.patch_size[1])
         x = F.linear(patches.flatten(2), visual.conv1.weight.flatten(1)) + place[kept]
+        return self.encode_patches(x, images, kept)
+
+    def encode_patches(self, x: Tensor, images: Tensor | None, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The tower after its patch embedding.
+
+        Args:
+            x: patches with their positions ``[b, n, width]``.
+            images, kept: for :meth:`read_patches`.
+
+        Returns:
+            As :meth:`encode_image`.
+        """
+        visual, b = self.clip.visual, len(x)
         token = (visual.class_embedding + visual.positional_embedding[0]).expand(b, 1, -1)
         x = visual.ln_pre(torch.cat([token, x], dim=1))
         for block in visual.transformer.resblocks[:-1]:
@@ -250,7 +267,7 @@ class ClipPretrainer(BaseModel):
         residual = residual + last.mlp(last.ln_2(residual))
         return tuple(visual.ln_post(z) @ visual.proj for z in (token[:, 0], value, residual))
 
-    def read_patches(self, x: Tensor, images: Tensor, kept: Tensor) -> Tensor:
+    def read_patches(self, x: Tensor, images: Tensor | None, kept: Tensor) -> Tensor:
         """Patches of the last block as dense methods read them: two quarters of the images by the value path, one each
         by q-q and k-k attention.
 
@@ -296,6 +313,10 @@ class ClipPretrainer(BaseModel):
         # Half of the prompts are the bare text: learned first, and cheap.
         return text if self._rng.random() < 0.5 else PROMPTS[self._rng.integers(len(PROMPTS))].format(text)
 
+    def sizes(self, named: Tensor) -> Tensor:
+        """How many patches each word has, to the power of what :attr:`size_power` leaves: ``[b, 1, k]``."""
+        return named.softmax(dim=2).sum(dim=1, keepdim=True) ** (1 - self.size_power)
+
     def _dense(
         self, patches: Tensor, texts: Tensor, positive: Tensor, scale: Tensor, weight: Tensor
     ) -> dict[str, Tensor]:
@@ -313,7 +334,8 @@ class ClipPretrainer(BaseModel):
         share = share_patches(named)
         slots = (share.mT @ patches)[images, column]
         # Each word's share of the patches is one, whatever its size: else backgrounds, which are known first, take all.
-        target = (share / (share.sum(dim=2, keepdim=True) + 1e-9)).detach()
+        target = share * self.sizes(named) if self.size_power < 1 else share
+        target = (target / (target.sum(dim=2, keepdim=True) + 1e-9)).detach()
         log_likelihood = (named - scores.logsumexp(dim=2, keepdim=True)).masked_fill(padding[:, None], 0)
         same = words[:, None] == torch.arange(len(texts), device=words.device)
         return {

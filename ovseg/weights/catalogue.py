@@ -119,7 +119,8 @@ def get_card(name: str) -> WeightCard:
 @cache
 def catalogue() -> dict[str, WeightCard]:
     """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
-    tables = (_nano, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3, _sam, _heads, _masks)
+    tables = (_nano, _nano_photo, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3)
+    tables += (_sam, _heads, _masks)
     return {card.name: card for table in tables for card in table()}
 
 
@@ -180,6 +181,24 @@ def _nano() -> Iterable[WeightCard]:
         **_CLIP_NORM,
         packaged=ASSETS / "nano" / "dinoiser",
         notes="`nano_dinoiser`: heads for `nano`, taught by `nano_guide`.",
+    )
+
+
+def _nano_photo() -> Iterable[WeightCard]:
+    yield WeightCard(
+        name="nano-photo",
+        kind="clip",
+        family="nano-photo (comes with ovseg)",
+        arch="nano-photo",
+        sources=(),
+        licence="as ovseg; see its model card",
+        commercial="ask",
+        image_size=256,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        packaged=ASSETS / "nano_photo" / "clip",
+        notes="Small, for the first photo a newcomer tries. Its stem (EfficientNet-Lite0, Apache-2.0) and the rest "
+        "were trained on ImageNet photos (non-commercial research) among others.",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import open_clip
 import timm
-from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.model import CustomTextCLIP
 from segment_anything import sam_model_registry
 from timm.models import VisionTransformer
 from torch import Tensor, nn
@@ -25,10 +25,12 @@ from .catalogue import WeightCard, get_card
 from .convert import dino_backbone, dinoiser_heads, transformers_clip
 from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
+from .hybrid import build_clip
 from .identity import check_identity, check_openai_layout
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
+from .words import LearnedWords, read_words
 
 Checkpoint = str | PathLike[str] | None
 
@@ -57,9 +59,11 @@ class LoadedClip(Loaded):
 
     Attributes:
         tokenizer: Strings to an int64 tensor [n, context length].
+        words: What the model has learned, where a list of it lies beside the weights.
     """
 
     tokenizer: Callable[[str | list[str]], Tensor]
+    words: LearnedWords | None = None
 
 
 def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
@@ -87,6 +91,7 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
         card=card,
         sha256=file_sha256(path),
         tokenizer=_tokenizer(card, config, path),
+        words=read_words(path),
     )
 
 
@@ -167,7 +172,7 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
     model_config = dict(_clip_config(card)["model_cfg"])
     custom_text = model_config.pop("custom_text", False)
     with skip_initialisation():
-        model = (CustomTextCLIP if custom_text else CLIP)(**model_config)
+        model = CustomTextCLIP(**model_config) if custom_text else build_clip(model_config)
     for key in ("logit_scale", "logit_bias"):  # a scalar in some files, a vector of one in others
         if key in weights and getattr(model, key) is not None and weights[key].numel() == 1:
             weights[key] = weights[key].reshape(getattr(model, key).shape)

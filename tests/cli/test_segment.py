@@ -87,7 +87,7 @@ def test_a_glob_that_the_shell_has_opened(here, capsys):
     assert segment("a.png", "b.png", "c.png", "--classes", "cat, grass", "--out", "results", "--labels") == 0
     assert len(list((here / "results").iterdir())) == 6
     assert read_mask(here / "results" / "a_labels.png").shape == RGB.shape[:2]
-    assert "clip on nano's scenes" in capsys.readouterr().err
+    assert "clip on nano-photo's photographs" in capsys.readouterr().err
 
 
 def test_text_of_the_user_is_text(here, capsys):
