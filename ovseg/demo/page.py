@@ -31,7 +31,8 @@ _CSS = """
 .unseen {display: none !important}
 #tip {position: fixed; display: none; z-index: 1000; pointer-events: none; max-width: 24em; padding: 4px 8px;
   border-radius: 4px; background: #222; color: #fff; font-size: 14px; overflow-wrap: anywhere}
-#overlay img, #slider img {width: 100%; height: 100%; object-fit: contain}
+#overlay img {object-fit: scale-down !important}  /* Gradio places clicks as if small pictures were not enlarged */
+#slider img {width: 100%; height: 100%; object-fit: contain}
 .legend {width: 100%; border-collapse: collapse}
 .legend tr, .legend td, .legend th {border: none !important}
 .legend tr + tr {border-top: 1px solid var(--border-color-primary) !important}

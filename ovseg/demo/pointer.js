@@ -18,7 +18,7 @@
     if (!map.complete || map.naturalWidth !== shown.naturalWidth) return "";
     const [width, height] = [shown.naturalWidth, shown.naturalHeight];
     const box = shown.getBoundingClientRect();
-    const scale = Math.min(box.width / width, box.height / height); // the picture is centred in its box
+    const scale = Math.min(box.width / width, box.height / height, 1); // as CSS: centred, made smaller but never larger
     const x = Math.floor((event.clientX - box.left - (box.width - width * scale) / 2) / scale);
     const y = Math.floor((event.clientY - box.top - (box.height - height * scale) / 2) / scale);
     if (x < 0 || y < 0 || x >= width || y >= height) return "";

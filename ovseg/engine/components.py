@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 
-from mmengine.registry import DATA_SAMPLERS, FUNCTIONS
+from mmengine.registry import DATA_SAMPLERS, FUNCTIONS, OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS
 from mmengine.registry import root as _root
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
@@ -41,6 +41,9 @@ _ROLES = {
     "default_hooks": own.HOOKS,
     "custom_hooks": own.HOOKS,
     "visualizer": own.VISUALIZERS,
+    "optim_wrapper": OPTIM_WRAPPERS,
+    "optimizer": OPTIMIZERS,
+    "param_scheduler": PARAM_SCHEDULERS,
     "sampler": DATA_SAMPLERS,
     "collate_fn": FUNCTIONS,
 }

@@ -53,6 +53,3 @@ class OnnxEngine:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.threads)
-
-    def __repr__(self) -> str:
-        return f"OnnxEngine(path={self.path!r}, threads={self.threads})"

@@ -76,6 +76,7 @@ def test_two_steps_from_another_directory(tmp_path, monkeypatch, capsys):
 )
 def test_set_up_errors(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    options = ["custom_hooks=[]", f"train_dataloader.dataset.sprites={FIXTURES}", *options]
     assert main(["train", CONFIG, "--work-dir", "run", "--cfg-options", *options]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error

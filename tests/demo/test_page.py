@@ -103,7 +103,10 @@ def test_words_legend_pointer_and_files(visit, tmp_path):
     window.click("#overlay img")
     window.wait_for_function("document.querySelector('#status textarea').value.includes(' at (')")
     assert re.search(r"(grass|sky|dog|water) at \(\d+, \d+\)", window.input_value("#status textarea"))
-    place = re.match(r"\w+ with \w+: (\w+) at", window.input_value("#status textarea"))[1]
+    told = re.match(r"\w+ with \w+: (\w+) at \((\d+), (\d+)\)", window.input_value("#status textarea"))
+    place, (width, height) = told[1], Image.open(PHOTO).size
+    # the middle of the picture is the middle of the photo, also where a photo is smaller than its field
+    assert abs(int(told[2]) - width / 2) <= 1 and abs(int(told[3]) - height / 2) <= 1
     window.wait_for_timeout(500)
     box = window.locator("#overlay img").bounding_box()
     window.mouse.move(box["x"] + box["width"] / 2 + 0.5, box["y"] + box["height"] / 2 + 0.5)

@@ -12,6 +12,7 @@ from tests.weight_edits import EDITS
 
 WORDS = ["cat", "sofa; couch", "grass"]
 RNG = np.random.default_rng(0)
+FAST = ("data_add", "load_state_dict", "changed_copy")  # the parts see all edits in tests of their own
 PHOTO = RNG.integers(0, 255, (130, 170, 3), np.uint8)
 
 
@@ -41,7 +42,7 @@ def fresh(like: Segmenter) -> torch.Tensor:
     return scores(model)
 
 
-@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("edit", [e if e in FAST else pytest.param(e, marks=pytest.mark.slow) for e in EDITS])
 @pytest.mark.parametrize("part", ["visual", "text"])
 def test_every_edit_of_either_tower_counts(edit, part):
     model = build()

@@ -71,6 +71,7 @@ def test_mutated_files(kind, originals, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_five_thousand_mutated_files(kind, originals, tmp_path):
+    """The archive of TorchScript, a model of 7 MB, takes most of the time."""
     try_mutations(kind, originals, tmp_path / "file", 5000)
 
 
