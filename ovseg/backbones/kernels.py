@@ -169,14 +169,17 @@ def apply_linear(x: Tensor, layer: nn.Module, rows: slice = slice(None)) -> Tens
     return layer(x)[..., rows]
 
 
-def patch_embedding(images: Tensor, layer: nn.Conv2d) -> Tensor:
+def patch_embedding(images: Tensor, layer: nn.Module) -> Tensor:
     """``layer(images)`` for patches that neither overlap nor leave gaps: ``[B, c, H, W]`` to ``[B, h, w, d]``.
 
-    As a linear layer on the pixels of each patch it takes half the time of the convolution.
+    As a linear layer on the pixels of each patch it takes half the time of the convolution. A network in the place of
+    the convolution (a stem, see :mod:`ovseg.weights.hybrid`) runs as it is.
 
     Raises:
         ValueError: if the layer's kernel, stride, padding and groups are not those of separate patches.
     """
+    if not isinstance(layer, nn.Conv2d):
+        return layer(images).permute(0, 2, 3, 1)
     settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
     if settings != (layer.kernel_size, (0, 0), (1, 1), 1):
         raise ValueError(f"layer: {layer} does not cut an image into patches; its stride must equal its kernel size")
