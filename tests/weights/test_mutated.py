@@ -168,6 +168,18 @@ def test_odd_headers(tmp_path):
             load_state_dict(tmp_path / "odd")
 
 
+def test_a_codec_that_nobody_knows(tmp_path):
+    """What torch's unpickler calls may raise anything: 5,000 damaged files found a LookupError."""
+    torch.save({"best": np.float64(2), "w": torch.zeros(2), "raw": b"\xff\xfe"}, tmp_path / "codec.pt")
+    content = (tmp_path / "codec.pt").read_bytes()
+    assert b"latin1" in content
+    with zipfile.ZipFile(tmp_path / "codec.pt") as archive:
+        members = {name: archive.read(name).replace(b"latin1", b"latin9") for name in archive.namelist()}
+    zip_of(tmp_path / "codec.pt", {n: c.replace(b"latin9", b"lat\xcb\xbf1") for n, c in members.items()}, 0)
+    with pytest.raises(CheckpointError, match="codec.pt"):
+        load_state_dict(tmp_path / "codec.pt")
+
+
 def test_names_in_an_archive_that_no_charset_has(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
