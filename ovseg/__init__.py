@@ -22,7 +22,7 @@ _LAZY = {
 
 
 def __getattr__(name: str):
-    # importing torch and open_clip takes seconds; `python -m ovseg --help` should not
+    # importing torch and open_clip takes seconds; `ovseg --help` should not
     if name in _LAZY:
         from importlib import import_module
 

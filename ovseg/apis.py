@@ -116,7 +116,7 @@ class Segmenter:
     where a background is named.
 
     Args:
-        weights: CLIP weights by catalogue name (``python -m ovseg weights list``); ``'nano-photo'`` (for photographs)
+        weights: CLIP weights by catalogue name (``ovseg weights list``); ``'nano-photo'`` (for photographs)
             and ``'nano'`` (for composed scenes) are embedded: small, for a first look.
         method: name of a method, see :func:`available_methods`.
         config: a config file or MMEngine config to use instead of ``weights`` and ``method``.

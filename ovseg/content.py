@@ -14,7 +14,7 @@ is computed at every look instead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -94,16 +94,16 @@ def _blank() -> Watch:
 class Fingerprint:
     """SHA-256 over the content of tensors by name, computed again only after they have changed.
 
-    Args:
-        tensors: gives the tensors by name; called at every look, so that replaced parameters are seen.
+    It is given the tensors at every look, so that replaced parameters are seen, and does not know whose they are: a
+    model that holds what holds the model would stay in memory after its last use.
     """
 
-    def __init__(self, tensors: Callable[[], Mapping[str, Tensor]]) -> None:
-        self._tensors = tensors
+    def __init__(self) -> None:
         self._last: tuple[tuple[str, ...], Watch, str] | None = None
 
-    def __call__(self) -> str:
-        tensors, last = self._tensors(), self._last
+    def __call__(self, tensors: Mapping[str, Tensor]) -> str:
+        """The hash of ``tensors``, by name."""
+        last = self._last
         names = tuple(tensors)
         if last is None or last[0] != names or not last[1].holds(tensors.values()):
             # watched first: what is written while it is read is noticed at the next look

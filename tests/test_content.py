@@ -140,13 +140,13 @@ def test_a_kept_state_dict_hides_nothing():
 def test_fingerprint_is_computed_once_per_content(monkeypatch):
     module, calls = Layer(3, 4), []
     monkeypatch.setattr(content, "content_sha256", lambda t: calls.append(1) or content_sha256(t))
-    fingerprint = Fingerprint(module.weights)
-    first = fingerprint()
-    assert fingerprint() == first == content_sha256(module.state_dict()) and len(calls) == 1
+    fingerprint = Fingerprint()
+    first = fingerprint(module.weights())
+    assert fingerprint(module.weights()) == first == content_sha256(module.state_dict()) and len(calls) == 1
     module.weight.data[0, 0] += 1
-    assert fingerprint() != first and len(calls) == 2
+    assert fingerprint(module.weights()) != first and len(calls) == 2
     module.weight.data[0, 0] -= 1
-    assert copy.deepcopy(fingerprint)() == fingerprint()
+    assert copy.deepcopy(fingerprint)(module.weights()) == fingerprint(module.weights())
 
 
 @needs_barrier

@@ -53,7 +53,7 @@ class CachedGuide(nn.Module):
         self.supervision = self.source.supervision
         self.folder = Path(folder) if folder is not None else cache_folder("guides")
         self.dtype, self.limit = DTYPES[dtype], limit_gb * 1e9
-        self._content = Fingerprint(self._weights)
+        self._content = Fingerprint()
         self._used: float | None = None
         self._writable = True
 
@@ -72,7 +72,7 @@ class CachedGuide(nn.Module):
             [
                 VERSION,
                 self.describe(),
-                self._content(),
+                self._content(self._weights()),
                 mean.flatten().tolist(),
                 std.flatten().tolist(),
                 list(windows.shape[1:]),

@@ -178,7 +178,7 @@ def dispatch(operator: str, *args: Any) -> Any:
 def backend_report() -> list[dict[str, str]]:
     """One row per operator: the back-end that is live on this machine, and why the preferred ones are not.
 
-    Rows have the keys ``operator``, ``backend`` and ``reasons``; ``python -m ovseg env`` prints them.
+    Rows have the keys ``operator``, ``backend`` and ``reasons``; ``ovseg env`` prints them.
     """
     rows = []
     for operator in operators():

@@ -61,7 +61,7 @@ class CachedRegions(RegionSource):
         self._writable = True
         # in a list: no part of this module's state, which must not depend on whether a mask was missing
         self._built: list[RegionSource] = []
-        self._content: Fingerprint | None = None
+        self._content = Fingerprint()
         self._loaded: str | None = None  # content of the source's weights when it was built
         self.register_buffer("_place", torch.empty(0), persistent=False)  # on the model's device, also without a source
 
@@ -72,8 +72,7 @@ class CachedRegions(RegionSource):
             if not self._built:
                 self.__dict__.pop("_key", None)  # of the files as they are now
                 source = REGIONS.build(dict(self.config)).eval().to(self._place.device)
-                self._content = Fingerprint(source.weights)
-                self._loaded = self._content()
+                self._loaded = self._content(source.weights())
                 self._built.append(source)
         return self._built[0]
 
@@ -88,7 +87,7 @@ class CachedRegions(RegionSource):
 
     def key(self) -> dict[str, object]:
         """What masks are kept under, besides the pixels: the settings, and the weights once they were changed."""
-        content = self._content() if self._content is not None else None
+        content = self._content(self._built[0].weights()) if self._built else None
         return self._key if content == self._loaded else {**self._key, "content": content}
 
     def path_of(self, image: np.ndarray) -> Path:

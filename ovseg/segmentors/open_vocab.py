@@ -132,7 +132,7 @@ class OpenVocabSegmentor(WordModel):
             ExportError: if an engine is set that was made of other weights or another attention.
         """
         if self.engine is not None:
-            self.engine.check_fits(self._content(), repr(self.attention))
+            self.engine.check_fits(self.weights_content(), repr(self.attention))
         return WindowEncoder(self.windows, self.backbone, self.attention, self.guide, self.views, self.engine)
 
     @property
@@ -310,7 +310,7 @@ class OpenVocabSegmentor(WordModel):
             "stitch": repr(self.stitch),
             "weights": self.backbone.weights,
             "weights_sha256": self.backbone.sha256,
-            "weights_content": self._content(),
+            "weights_content": self.weights_content(),
             "precision": str(self.backbone.settled),
             "pos_embed": self.backbone.pos_embed,
             "vocabulary_hash": self.vocabulary.content_hash if self.vocabulary else None,

@@ -60,7 +60,7 @@ class WordModel(KeepsFloat32, BaseModel):
         self.words_lock = WordsLock()  # the words are changed and read together
         self.vocabulary: Vocabulary | None = None
         self._encoded_by: str | None = None  # fingerprint of the text tower that made `text`
-        self._content = Fingerprint(self._weights)
+        self._content = Fingerprint()
         self.register_buffer("text", torch.zeros(0, self.backbone.tower.embed_dim), persistent=False)
         self.register_buffer("query_to_class", torch.zeros(0, dtype=torch.long), persistent=False)
         if vocabulary is not None:
@@ -110,14 +110,15 @@ class WordModel(KeepsFloat32, BaseModel):
 
     def watch(self) -> Watch:
         """What :meth:`same_weights` compares with."""
-        return Watch(self._weights().values())
+        return Watch(weights_of(self).values())
 
     def same_weights(self, watch: Watch) -> bool:
         """Whether all weights are, on their device, what they were when ``watch`` was made by :meth:`watch`."""
-        return watch.holds(self._weights().values())
+        return watch.holds(weights_of(self).values())
 
-    def _weights(self) -> dict[str, Tensor]:
-        return weights_of(self)
+    def weights_content(self) -> str:
+        """SHA-256 (hex) over all weights as they are now; read again only after a change."""
+        return self._content(weights_of(self))
 
     def require_vocabulary(self) -> Vocabulary:
         """The words in use.

@@ -61,7 +61,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.templates = get_templates(templates)
         self.fallback_reason = CausalTextTower.not_supported(clip)
-        self.fingerprint = Fingerprint(self._weights)
+        self._content = Fingerprint()
         self._dtype = dtype
         self._cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
         self._use_cache = cache
@@ -166,8 +166,9 @@ class TextEncoder:
             self._cache = (context, EmbeddingCache(self._cache_dir, context))
         return self._cache[1]
 
-    def _weights(self) -> dict[str, Tensor]:
-        return text_weights(self.clip)
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the weights of the text tower as they are now; read again only after a change."""
+        return self._content(text_weights(self.clip))
 
 
 def text_weights(clip: nn.Module) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ def assemble(
         raise CheckpointError(
             path,
             f"does not fit {expected}. The file looks like {describe(weights)}. Keys {problem}",
-            "Give the file of this model, or the name this file belongs to (`python -m ovseg weights list`)",
+            "Give the file of this model, or the name this file belongs to (`ovseg weights list`)",
         )
     with torch.inference_mode(False), torch.no_grad():
         full = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}

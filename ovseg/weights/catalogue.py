@@ -111,7 +111,7 @@ def get_card(name: str) -> WeightCard:
     cards = catalogue()
     if name not in cards:
         close = difflib.get_close_matches(name, cards, n=4, cutoff=0.5)
-        hint = f"Did you mean {', '.join(close)}?" if close else "`python -m ovseg weights list` shows all names."
+        hint = f"Did you mean {', '.join(close)}?" if close else "`ovseg weights list` shows all names."
         raise UnknownWeights(f"no weights named {name!r} in the catalogue. {hint}")
     return cards[name]
 

@@ -41,7 +41,7 @@ def check_identity(name: str, path: Path) -> None:
             path,
             f"the configuration beside it states {_activation(stated)}, {card.name} computes with "
             f"{_activation(card.quickgelu)}",
-            "Load it under the name it belongs to (`python -m ovseg weights list`)",
+            "Load it under the name it belongs to (`ovseg weights list`)",
         )
 
 

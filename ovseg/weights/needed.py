@@ -59,7 +59,7 @@ def missing_message(needs: Iterable[Need], reason: str) -> str:
     parts += [f"{need.card.name} for {need.component}\n{file_facts(need.card)}" for need in needs]
     names = " ".join(need.card.name for need in needs)
     parts.append(
-        f"On a machine with a network `python -m ovseg weights fetch {names}` gets them all; copy its folder, or give "
+        f"On a machine with a network `ovseg weights fetch {names}` gets them all; copy its folder, or give "
         "each path as the part's checkpoint. $OVSEG_CACHE moves the folder."
     )
     return "\n".join(parts)

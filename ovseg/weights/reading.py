@@ -28,7 +28,7 @@ from .hashes import regular_file
 from .torchscript import is_torchscript, read_torchscript
 
 DOWNLOAD_AGAIN = (
-    "Give another file, or get it again: `python -m ovseg weights fetch --again NAME` puts a fresh copy into ovseg's "
+    "Give another file, or get it again: `ovseg weights fetch --again NAME` puts a fresh copy into ovseg's "
     "cache and touches no other file"
 )
 

@@ -171,7 +171,7 @@ def verify_hash(path: Path, source: Source | None, name: str = "") -> bool:
             path,
             f"has the SHA-256 {digest}, the one of {source.url} is {source.sha256}",
             "If it is meant to be another file, give its path as the checkpoint under the name it belongs to; else get "
-            f"it again: `python -m ovseg weights fetch --again {name or 'NAME'}` puts a fresh copy into ovseg's cache",
+            f"it again: `ovseg weights fetch --again {name or 'NAME'}` puts a fresh copy into ovseg's cache",
         )
     return True
 

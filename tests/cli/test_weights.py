@@ -1,4 +1,4 @@
-"""``python -m ovseg weights``: what is printed, the exit status, and no tracebacks for expected errors."""
+"""``ovseg weights``: what is printed, the exit status, and no tracebacks for expected errors."""
 
 from dataclasses import replace
 

@@ -68,6 +68,23 @@ def test_every_method_is_proven_or_listed(method: str) -> None:
         pytest.skip(f"unproven: {method} has no golden under {PARITY}")
 
 
+def test_goldens_of_other_photos_are_found_by_their_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.parity.cases.PARITY", tmp_path)
+    folder = tmp_path / "goldens" / "sclip"
+    for name in ("text", "text_aux", "street", "a.b"):
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{name}.npz", query=np.zeros((1, 2)), words=np.array(["cat"]), idx=np.zeros(1, int))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "street.jpg").touch()
+    (tmp_path / "goldens" / "corrclip_masks").mkdir()
+    np.savez(tmp_path / "goldens" / "corrclip_masks" / "street.npz", instance_mask=np.ones((2, 3)))
+    found = goldens()
+    assert [(g.name, g.image) for g in found] == [("sclip", "a.b"), ("sclip", "street")]
+    assert found[1].photo == tmp_path / "images" / "street.jpg" and not found[0].photo.is_file()
+    assert found[1].words == ["cat"] and found[1].regions("corrclip_masks").shape == (2, 3)
+    assert "argmax" not in found[1].arrays
+
+
 # ---------------------------------------------------------------------- the comparison itself can fail
 def test_a_wrong_number_is_seen():
     recorded = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 4, 4)

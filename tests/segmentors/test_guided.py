@@ -1,5 +1,8 @@
 """The guided segmentors as a whole, on small random models."""
 
+import gc
+import weakref
+
 import numpy as np
 import open_clip
 import pytest
@@ -72,6 +75,21 @@ def test_labels_do_not_depend_on_batches_and_leave_no_hooks(method):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in many.modules())
     facts = many.describe()
     assert "CLIP" in facts["supervision"] and ("DINO" in facts["supervision"] or method == "sam_clip")
+
+
+@pytest.mark.parametrize("method", [*METHODS, "sclip"])
+def test_a_model_goes_with_its_last_user(method):
+    """No part holds what holds it: models of half a GB would pile up until Python looks for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = build(method)
+        predict(model, photos()[:1])
+        gone = weakref.ref(model), weakref.ref(model.backbone)
+        del model
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_missing_original_and_wrong_regions_are_said():

@@ -70,4 +70,4 @@ def test_facts_that_change_results():
 
 
 def test_the_page_in_docs_is_current():
-    assert DOCS.read_text(encoding="utf-8") == render(), "run: python -m ovseg weights docs --output docs/weights.md"
+    assert DOCS.read_text(encoding="utf-8") == render(), "run: ovseg weights docs --output docs/weights.md"
