@@ -25,8 +25,8 @@ ovseg weights verify openai/ViT-B-16    # compare the hash, read the file, fit i
 ```
 
 Where weights are missing, the error lists all files of the method with their size, licence and place. A file is
-compared with all that is published: one that is known under another name, that has OpenAI's layout under a name that
-computes with GELU, or whose configuration states another activation, is refused.
+compared with all that is published: one that is known under another name, or whose configuration states another
+activation, is refused; one that has OpenAI's layout under a name that computes with GELU is told by a warning.
 
 No file is ever executed: safetensors and PyTorch files are read with `weights_only=True` and a short allow-list,
 OpenAI's TorchScript archives by a reader that opens the tensors and never the code. A file that asks for more is

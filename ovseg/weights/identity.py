@@ -48,23 +48,21 @@ def check_identity(name: str, path: Path) -> None:
 def check_openai_layout(card: WeightCard, path: Path) -> None:
     """To be called for a file of OpenAI's layout, whose weights want QuickGELU.
 
-    Raises:
-        CheckpointError: The entry computes with GELU.
+    The layout alone is no proof (anybody can write it, and the known files are refused by their hashes), so it is told.
 
     Warns:
-        UserWarning: The activation is right, but the entry is another publisher's.
+        UserWarning: The entry computes with GELU, or is another publisher's.
     """
+    layout = f"{path} has OpenAI's layout (input_resolution, context_length, vocab_size beside the weights)"
     if not card.quickgelu:
-        raise CheckpointError(
-            path,
-            "has OpenAI's layout (input_resolution, context_length, vocab_size beside the weights), so it was trained "
-            f"with QuickGELU; {card.name} computes with GELU, which would give other numbers without an error",
-            "Load it under the name it belongs to, e.g. openai/ViT-B-16",
-        )
-    if not card.name.startswith("openai/") and card.family != get_card("openai/ViT-B-16").family:
         warnings.warn(
-            f"{path} has OpenAI's layout and is read as {card.name}: if it is OpenAI's file, results will stand under "
-            "the wrong name",
+            f"{layout}, so it was probably trained with QuickGELU; {card.name} computes with GELU, which gives other "
+            "numbers. If it is OpenAI's, load it under the name it belongs to, e.g. openai/ViT-B-16",
+            stacklevel=4,
+        )
+    elif not card.name.startswith("openai/") and card.family != get_card("openai/ViT-B-16").family:
+        warnings.warn(
+            f"{layout} and is read as {card.name}: if it is OpenAI's, results will stand under the wrong name",
             stacklevel=4,
         )
 
