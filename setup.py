@@ -93,6 +93,7 @@ setup(
             "ruff>=0.12",
             "import-linter>=2.17",
             "grimp>=3",
+            "networkx",
             "packaging",
         ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`

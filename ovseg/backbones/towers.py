@@ -18,7 +18,7 @@ from timm.models.eva import Eva
 from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
 
-from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear, patch_embedding
+from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear
 from ovseg.backbones.precision import FP32, Settled
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
@@ -329,7 +329,8 @@ class OpenClipTower(VisionTower):
         """As in the base class; ``extra`` ``[B, h * w, d]`` is added to the patch embeddings (Alpha-CLIP's alpha)."""
         grid = self.grid_of(*images.shape[-2:])
         visual = self.visual
-        x = patch_embedding(images.to(visual.conv1.weight.dtype), visual.conv1).flatten(1, 2)
+        # the convolution itself: a product over pixels rounds otherwise, which CLIP-DINOiser's hard cut shows
+        x = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         if extra is not None:
             x = x + extra.to(x.dtype)
         table = visual.positional_embedding
@@ -377,7 +378,7 @@ class TimmTower(VisionTower):
         grid, trunk = self.grid_of(*images.shape[-2:]), self.trunk
         p = self.patch_size
         images = images[..., : grid[0] * p, : grid[1] * p].to(trunk.patch_embed.proj.weight.dtype)
-        x = patch_embedding(images, trunk.patch_embed.proj).flatten(1, 2)
+        x = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)
         table = None if trunk.pos_embed is None else trunk.pos_embed[0]  # DINOv3 has rotary positions only
         prefix_positions = 0 if table is None or trunk.no_embed_class else self.num_prefix
         if table is not None:

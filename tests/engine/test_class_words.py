@@ -41,6 +41,7 @@ def evaluate(tmp_path):
         )
         cfg = Config.fromfile(path)
         cfg.work_dir = str(tmp_path / "work")
+        cfg.experiment_name = tmp_path.name  # else runs of one second share MMEngine's log file
         runner = EvalRunner.from_cfg(cfg)
         runner.test()
         return runner, json.loads((tmp_path / "work/result.json").read_text())
