@@ -71,7 +71,7 @@ def test_bf16_agrees_with_fp32_almost_everywhere():
 
 
 def test_background_takes_the_uncertain_pixels():
-    config = method_config("clearclip")
+    config = method_config("clearclip", "nano")
     config.model.head.threshold = 1.0
     model = Segmenter(config=config)
     for _ in range(2):  # thresholds come back
