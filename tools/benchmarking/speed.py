@@ -78,9 +78,9 @@ def speed_rows(
     Raises:
         ValueError: for a method without a straightforward form.
     """
-    method = config.stem.split("_")[0]
-    if method not in STRAIGHTFORWARD:
-        raise ValueError(f"{config}: no straightforward form of {method!r}; there are {', '.join(STRAIGHTFORWARD)}")
+    method = next((name for name in STRAIGHTFORWARD if config.stem.startswith(f"{name}_")), None)
+    if method is None:
+        raise ValueError(f"no straightforward form of {config.stem}; there are {', '.join(STRAIGHTFORWARD)}")
     jobs = {p: build_job(config, photo, p) for p in precisions}
     exact = jobs["fp32"]
     slow = STRAIGHTFORWARD[method](exact.model)
