@@ -1,6 +1,7 @@
 """``ovseg train``: from any directory, with set-up errors of one line."""
 
 import json
+import logging
 
 import pytest
 from mmengine.config import Config
@@ -76,6 +77,7 @@ def test_two_steps_from_another_directory(tmp_path, monkeypatch, capsys):
 )
 def test_set_up_errors(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # MMEngine's logger may hold a stream of an earlier test
     options = ["custom_hooks=[]", f"train_dataloader.dataset.sprites={FIXTURES}", *options]
     assert main(["train", CONFIG, "--work-dir", "run", "--cfg-options", *options]) == 2
     error = capsys.readouterr().err

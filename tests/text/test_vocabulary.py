@@ -28,6 +28,7 @@ SIZES = dict(
     context60=60,
     pc459=459,
     voc20=20,
+    voc20_photo=20,
 )
 GOLDEN_FILES = dict(
     sclip="voc21",
