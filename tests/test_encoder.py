@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ovseg.backbones.precision import FP32
 from ovseg.encoder import WindowBatch, WindowEncoder
 from ovseg.photo import Photo
 from ovseg.queries import Queries, unit_patches
@@ -18,6 +19,7 @@ class Backbone:
 
     patch_size, mean, std = 4, torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
     tower = SimpleNamespace(blocks=[None] * 5, num_prefix=0)
+    settled = FP32
 
     def __call__(self, images, record=()):
         self.record = record

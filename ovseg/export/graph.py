@@ -39,6 +39,12 @@ def not_exportable_reasons(model: nn.Module) -> list[str]:
     return reasons
 
 
+def refuse_without_graph(model: OpenVocabSegmentor) -> None:
+    """Raise :class:`ExportError` with :func:`not_exportable_reasons`, if there are any."""
+    if reasons := not_exportable_reasons(model):
+        raise ExportError(f"this model cannot be exported: {'; '.join(reasons)}")
+
+
 class WindowGraph(nn.Module):
     """CLIP's image tower with the method's attention, compared with words.
 
@@ -51,8 +57,7 @@ class WindowGraph(nn.Module):
 
     def __init__(self, model: OpenVocabSegmentor) -> None:
         super().__init__()
-        if reasons := not_exportable_reasons(model):
-            raise ExportError(f"this model cannot be exported: {'; '.join(reasons)}")
+        refuse_without_graph(model)
         self.backbone, self.attention = model.backbone, model.attention
         self._encoder = model.encoder
 

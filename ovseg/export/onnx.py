@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ovseg.datasets.files import atomic_path
-from ovseg.export.graph import MIN_CELLS, ExportError, WindowGraph, export_program
+from ovseg.export.graph import MIN_CELLS, ExportError, WindowGraph, export_program, refuse_without_graph
 from ovseg.ops import reference
 from ovseg.segmentors import OpenVocabSegmentor
 
@@ -56,6 +56,7 @@ def write_onnx(model: OpenVocabSegmentor, path: str | Path, check: bool = True) 
             left then.
         OSError: if the file cannot be written.
     """
+    refuse_without_graph(model)
     _need("onnx", "onnxscript", *(("onnxruntime",) if check else ()))
     # the operators' definitions take the place of ovseg's own nodes: they consist of standard ones
     table = {getattr(torch.ops.ovseg, name).default: getattr(reference, name) for name in _OPERATORS}

@@ -63,7 +63,7 @@ def test_a_short_side_that_nothing_would_use_is_told():
 def test_missing_data_set_says_which_and_how_to_get_it(tmp_path, monkeypatch, name):
     monkeypatch.setenv("OVSEG_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setenv("OVSEG_SHARED", str(tmp_path / "nowhere"))
-    root = {"data_root": str(tmp_path / "nowhere")} if name.startswith("scenes") else {}
+    root = {"data_root": str(tmp_path / "nowhere")} if name.startswith(("scenes", "photos")) else {}
     with pytest.raises(DatasetNotFound) as caught:
         dataset_from_config(name, **root)
     message = str(caught.value)
