@@ -214,7 +214,7 @@ class Segmenter:
         else:
             head.background = vocabulary.background
             head.threshold, head.area_threshold = self._thresholds
-            if background is not None and not (any(self._thresholds) or self.model.attention.background):
+            if background is not None and not (any(self._thresholds) or self.model.finds_background):
                 warnings.warn(
                     f"background {background!r} is a class like any other: this method's config has no threshold; set "
                     "`threshold` of `model.head` in a config, as those for VOC21 do",

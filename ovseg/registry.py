@@ -159,6 +159,9 @@ GUIDES = _registry("guide", locations=["ovseg.backbones"])
 REGION_ENCODERS = _registry("region encoder", locations=["ovseg.regions"])
 REGIONS = _registry("regions", locations=["ovseg.regions"])
 STITCHES = _registry("stitch", locations=["ovseg.stitches"])
+DECODERS = _registry("decoder", locations=["ovseg.decoders"])
+FRAMINGS = _registry("framing", locations=["ovseg.decoders"])
+LOSSES = _registry("loss", locations=["ovseg.training"])
 HEADS = _registry("head", locations=["ovseg.heads"])
 REFINERS = _registry("refiner", locations=["ovseg.refiners"])
 VIEWS = _registry("views", locations=["ovseg.views"])
@@ -168,7 +171,7 @@ DATASETS = _registry("dataset", parent=_DATASETS, locations=["ovseg.datasets", "
 TRANSFORMS = _registry("transform", parent=_TRANSFORMS, locations=["ovseg.datasets", "ovseg.regions"])
 METRICS = _registry("metric", parent=_METRICS, locations=["ovseg.evaluation"])
 LOOPS = _registry("loop", parent=_LOOPS, locations=["ovseg.engine"])
-HOOKS = _registry("hook", parent=_HOOKS, locations=["ovseg.engine"])
+HOOKS = _registry("hook", parent=_HOOKS, locations=["ovseg.engine", "ovseg.training"])
 VISUALIZERS = _registry("visualizer", parent=_VISUALIZERS, locations=["ovseg.visualization"])
 
 # MMEngine warns about every kind of part that the scope has no registry for. These hold nothing of ours: what is
@@ -187,5 +190,6 @@ INHERITED = tuple(
 
 OWN = (
     *(MODELS, BACKBONES, ATTENTIONS, GUIDES, REGION_ENCODERS, REGIONS, STITCHES, HEADS, REFINERS, VIEWS, ENGINES),
+    *(DECODERS, FRAMINGS, LOSSES),
     *(DATASETS, TRANSFORMS, METRICS, LOOPS, HOOKS, VISUALIZERS),
 )

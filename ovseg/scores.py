@@ -12,9 +12,10 @@ Nothing of size [Q, H, W] is ever needed: consumers ask for the tile they work o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ovseg.ops import bilinear_matrix
@@ -81,18 +82,97 @@ class ScoreMap:
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
         """All scores in pieces: ``(queries, rows, columns, block)``; here every piece holds all queries of a tile."""
-        height, width = self.size
-        for y in range(0, height, TILE[0]):
-            for x in range(0, width, TILE[1]):
-                rows, columns = slice(y, min(y + TILE[0], height)), slice(x, min(x + TILE[1], width))
-                queries = slice(0, self.num_queries)
-                yield queries, rows, columns, self.block(queries, rows, columns)
+        queries = slice(0, self.num_queries)
+        for rows, columns in _tiles(self.size):
+            yield queries, rows, columns, self.block(queries, rows, columns)
+
+
+def _tiles(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for y in range(0, size[0], TILE[0]):
+        for x in range(0, size[1], TILE[1]):
+            yield slice(y, min(y + TILE[0], size[0])), slice(x, min(x + TILE[1], size[1]))
 
 
 def _support(matrix: Tensor) -> slice:
     """The columns between the first and the last that are not all zero."""
     used = matrix.any(dim=0).nonzero()
     return slice(int(used[0]), int(used[-1]) + 1)
+
+
+@dataclass
+class DecodedPart:
+    """Maps that a decoder gave for one of its inputs, and the way from there to the photo.
+
+    ``rows @ activation(inner_rows @ maps[k] @ inner_columns.T) @ columns.T``, then mixed by ``classes``.
+
+    Attributes:
+        maps: ``[K, h, w]`` float32 logits: of the queries, or of class-agnostic masks.
+        inner: two matrices ``[ih, h]`` and ``[iw, w]`` to the size at which the activation is taken; ``None``: at once.
+        outer: two matrices ``[H, ih]`` and ``[W, iw]`` from there to the photo. Those of a photo's parts sum to 1 at
+            every pixel; a pixel that a part does not reach has a row of zeros.
+        classes: ``[K, Q]`` what each mask counts for each query (Cheng et al., MaskFormer, section 3.4); ``None``: a
+            map belongs to a query.
+    """
+
+    maps: Tensor
+    inner: tuple[Tensor, Tensor] | None
+    outer: tuple[Tensor, Tensor]
+    classes: Tensor | None = None
+
+    @property
+    def num_queries(self) -> int:
+        return self.maps.shape[0] if self.classes is None else self.classes.shape[1]
+
+    def block(
+        self, activation: Callable[[Tensor], Tensor], queries: slice, rows: slice, columns: slice
+    ) -> Tensor | None:
+        """``[q, h, w]`` of a block of queries and pixels; ``None`` where it reaches none of the pixels."""
+        r, c = self.outer[0][rows], self.outer[1][columns]
+        if not (r.any() and c.any()):
+            return None
+        ry, cx = _support(r), _support(c)
+        maps = self.maps[queries] if self.classes is None else self.maps
+        if self.inner is None:
+            maps = activation(maps[:, ry, cx])
+        else:
+            up, across = self.inner[0][ry], self.inner[1][cx]
+            uy, ax = _support(up), _support(across)
+            maps = activation(up[:, uy] @ maps[:, uy, ax] @ across[:, ax].T)
+        maps = r[:, ry] @ maps @ c[:, cx].T
+        return maps if self.classes is None else torch.einsum("kq,khw->qhw", self.classes[:, queries], maps)
+
+
+class DecodedScoreMap:
+    """Scores of a trained decoder, whose activation is taken between two resizings: never built in full either.
+
+    Args:
+        parts: what it gave for each of its inputs (windows, the photo as a whole); their sum is the score.
+        activation: of the logits, before they are brought to the photo's size, e.g. :func:`torch.sigmoid`.
+    """
+
+    def __init__(self, parts: Sequence[DecodedPart], activation: Callable[[Tensor], Tensor] = torch.sigmoid) -> None:
+        self.parts, self.activation = list(parts), activation
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` in pixels."""
+        rows, columns = self.parts[0].outer
+        return rows.shape[0], columns.shape[0]
+
+    @property
+    def num_queries(self) -> int:
+        return self.parts[0].num_queries
+
+    def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """``[q, h, w]`` scores of a block of queries and pixels."""
+        blocks = (part.block(self.activation, queries, rows, columns) for part in self.parts)
+        return sum(block for block in blocks if block is not None)
+
+    def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+        """As :meth:`ScoreMap.blocks`."""
+        queries = slice(0, self.num_queries)
+        for rows, columns in _tiles(self.size):
+            yield queries, rows, columns, self.block(queries, rows, columns)
 
 
 class RefinedScoreMap:
@@ -106,7 +186,7 @@ class RefinedScoreMap:
         max_values: bound on the numbers in a block.
     """
 
-    def __init__(self, base: ScoreMap | RefinedScoreMap, refine, max_values: int = 2**24) -> None:
+    def __init__(self, base: AnyScoreMap, refine, max_values: int = 2**24) -> None:
         self.base, self.refine, self.max_values = base, refine, max_values
 
     @property
@@ -127,3 +207,6 @@ class RefinedScoreMap:
         for start in range(0, self.num_queries, step):
             queries = slice(start, min(start + step, self.num_queries))
             yield queries, slice(0, height), slice(0, width), self.block(queries)
+
+
+AnyScoreMap = ScoreMap | DecodedScoreMap | RefinedScoreMap

@@ -30,10 +30,25 @@ class ValueAttention(LastBlockAttention):
 
     Defaults follow CLIP-DINOiser's MaskCLIP, the version papers compare with: residual and feed-forward are kept.
     ``residual=False, ffn=False`` is the option called "MaskCLIP" in ClearCLIP's code.
+
+    Args:
+        residual: add the block's input. ``'cls'``: to every token the class token's, as CAT-Seg's code does.
+        ffn: run the block's feed-forward.
+
+    Raises:
+        ValueError: for another text as ``residual``.
     """
 
-    def __init__(self, residual: bool = True, ffn: bool = True) -> None:
+    def __init__(self, residual: bool | str = True, ffn: bool = True) -> None:
+        if isinstance(residual, str) and residual != "cls":
+            raise ValueError(f"residual is {residual!r}; give True, False or 'cls'")
         super().__init__(residual, ffn)
+
+    def finish(self, z: Tensor, context: AttentionContext) -> Tensor:
+        if self.residual != "cls":
+            return super().finish(z, context)
+        z = z + context.x[:, :1]
+        return z + context.tower.blocks[-1].ffn(z) if self.ffn else z
 
     def forward(self, context: AttentionContext) -> FeatureMap:
         block = context.tower.blocks[-1]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg import projections
 from ovseg.backbones.precision import MixedPrecision, Settled
 from ovseg.backbones.towers import POS_EMBED_MODES, build_tower
 from ovseg.registry import BACKBONES
@@ -36,6 +37,8 @@ class ClipBackbone(MixedPrecision):
         compile: mode for :func:`torch.compile` of all blocks but the last (``'default'``; ``'reduce-overhead'`` replays
             CUDA graphs); ``None``: not compiled. Batches are filled up to a power of two, so that there are few shapes
             to compile for. Pays off on a GPU; on a CPU packed weights are as fast without the wait.
+        split_projections: query, key and value projections of both towers become parameters of their own
+            (:func:`ovseg.projections.split_projections`), for trainings of some of them; inference is slower with it.
 
     Raises:
         ValueError: unknown ``precision``, ``pos_embed`` or ``compile``.
@@ -50,6 +53,7 @@ class ClipBackbone(MixedPrecision):
         pos_embed: str = "size",
         precision: str | None = None,
         compile: str | None = None,
+        split_projections: bool = False,
     ) -> None:
         super().__init__(precision)
         if compile not in COMPILE_MODES:
@@ -59,6 +63,8 @@ class ClipBackbone(MixedPrecision):
         loaded = load_clip(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.clip = loaded.model.eval().requires_grad_(False)
+        if split_projections:
+            projections.split_projections(self.clip)
         self.tokenizer, self.words = loaded.tokenizer, loaded.words
         self.pos_embed = pos_embed
         self.tower = build_tower(self.clip.visual)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear
 from ovseg.backbones.precision import FP32, Settled
+from ovseg.projections import in_projection
 
 POS_EMBED_MODES = ("size", "scale", "bilinear")
 
@@ -90,12 +91,18 @@ class OpenClipBlock(TransformerBlock):
         return self.block.ln_1(x)
 
     def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = linear(y, self.block.attn.in_proj_weight, self.block.attn.in_proj_bias)
+        attn = self.block.attn
+        if attn.in_proj_weight is None:
+            qkv = in_projection(y, attn)
+        else:
+            qkv = linear(y, attn.in_proj_weight, attn.in_proj_bias)
         q, k, v = (self.split_heads(t) for t in qkv.chunk(3, dim=-1))
         return q, k, v
 
     def value(self, y: Tensor) -> Tensor:
         attn, d = self.block.attn, y.shape[-1]
+        if attn.in_proj_weight is None:
+            return F.linear(y, attn.v_proj_weight, attn.in_proj_bias[2 * d :])
         return linear(y, attn.in_proj_weight, attn.in_proj_bias, slice(2 * d, 3 * d))
 
     def out(self, mixed: Tensor) -> Tensor:

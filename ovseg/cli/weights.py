@@ -24,7 +24,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     weights.set_defaults(status_of_errors=PART)
     verbs = weights.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="the catalogue")
-    listing.add_argument("--kind", choices=("clip", "dino", "sam", "heads", "masks"), help="only models of one kind")
+    listing.add_argument(
+        "--kind", choices=("clip", "dino", "sam", "heads", "decoder", "masks"), help="only models of one kind"
+    )
     listing.add_argument("--here", action="store_true", help="only what is on this machine")
     listing.set_defaults(run=run_list)
     show = verbs.add_parser("show", help="everything about one entry")

@@ -6,7 +6,7 @@ from ovseg.datasets.dataset import SegmentationDataset, load_class_names
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.datasets.sampler import EvalSampler
-from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortSide
+from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
 
 __all__ = [
     "BENCHMARKS",
@@ -22,6 +22,7 @@ __all__ = [
     "RandomView",
     "ResizePIL",
     "ResizeShortSide",
+    "ResizeShortestEdge",
     "SampleError",
     "SegmentationDataset",
     "load_class_names",

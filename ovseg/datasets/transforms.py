@@ -90,6 +90,50 @@ class ResizeShortSide(BaseTransform):
         return results
 
 
+def shortest_edge_size(height: int, width: int, short_side: int, max_long: int) -> tuple[int, int]:
+    """``(h, w)`` after detectron2's ``ResizeShortestEdge``: the shorter side is ``short_side``, but the longer at most
+    ``max_long``; sides are rounded half up.
+
+    >>> shortest_edge_size(400, 600, 640, 2560)
+    (640, 960)
+    """
+    factor = short_side / min(height, width)
+    h, w = (short_side, factor * width) if height < width else (factor * height, short_side)
+    if max(h, w) > max_long:
+        shrink = max_long / max(h, w)
+        h, w = h * shrink, w * shrink
+    return max(1, int(h + 0.5)), max(1, int(w + 0.5))
+
+
+@TRANSFORMS.register_module()
+class ResizeShortestEdge(BaseTransform):
+    """detectron2's resizing: :func:`shortest_edge_size`, Pillow's antialiased bilinear filter on uint8.
+
+    A label map in ``labels`` is resized too (nearest) where ``labels=True``, which is for training; it otherwise stays
+    at the photo's size, at which results are judged.
+
+    Args:
+        short_side: pixels, or several to choose from at random (training).
+        max_long: pixels.
+        labels: see above.
+    """
+
+    def __init__(self, short_side: int | Sequence[int], max_long: int = 2560, labels: bool = False) -> None:
+        several = isinstance(short_side, Sequence)
+        sides = [side_in_pixels("short_side", side) for side in (short_side if several else [short_side])]
+        self.short_side, self.max_long = (sides if several else sides[0]), side_in_pixels("max_long", max_long)
+        self.labels = labels
+
+    def transform(self, results: dict) -> dict:
+        several = isinstance(self.short_side, Sequence)
+        side = self.short_side[np.random.randint(len(self.short_side))] if several else self.short_side
+        size = shortest_edge_size(*results["image"].shape[:2], side, self.max_long)
+        results["image"] = _pil_resize(results["image"], size, Image.Resampling.BILINEAR)
+        if self.labels:
+            results["labels"] = cv2.resize(results["labels"], size[::-1], interpolation=cv2.INTER_NEAREST)
+        return results
+
+
 @TRANSFORMS.register_module()
 class ResizePIL(BaseTransform):
     """Resize with Pillow's antialiasing filters, as CLIP's own preprocessing does.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ovseg.heads.class_maps import ClassMapHead
 from ovseg.heads.max_query import MaxQueryHead
 from ovseg.ops import bilinear_matrix
-from ovseg.scores import RefinedScoreMap, ScoreMap
+from ovseg.scores import AnyScoreMap
 
 BLOCK_VALUES = 2**24
 """Bound on the numbers in a block of scores at full size."""
@@ -28,7 +28,7 @@ class Evidence:
         num_classes: number of classes.
     """
 
-    scores: ScoreMap | RefinedScoreMap
+    scores: AnyScoreMap
     head: MaxQueryHead | ClassMapHead
     query_to_class: Tensor
     num_classes: int

@@ -10,9 +10,7 @@ from torch import Tensor
 from ovseg import ops
 from ovseg.heads.ranking import RunningTop
 from ovseg.registry import HEADS
-from ovseg.scores import RefinedScoreMap, ScoreMap
-
-AnyScoreMap = ScoreMap | RefinedScoreMap
+from ovseg.scores import AnyScoreMap, ScoreMap
 
 
 @HEADS.register_module()

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.structures import PixelData
 from torch import Tensor
 
 from ovseg.describing import plain
 from ovseg.encoder import Features, WindowEncoder
-from ovseg.heads import ClassMapHead, MaxQueryHead
-from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
-from ovseg.queries import Queries
 from ovseg.registry import (
     ATTENTIONS,
     BACKBONES,
     ENGINES,
     GUIDES,
-    HEADS,
     MODELS,
     REFINERS,
     REGIONS,
@@ -30,16 +24,15 @@ from ovseg.registry import (
     VIEWS,
     construct,
 )
-from ovseg.scores import RefinedScoreMap, ScoreMap
-from ovseg.segmentors.records import Decision, EncodedPhoto, Wording
-from ovseg.segmentors.words import WordModel
-from ovseg.text import Vocabulary
+from ovseg.scores import AnyScoreMap, RefinedScoreMap
+from ovseg.segmentors.photos import PhotoSegmentor
+from ovseg.segmentors.records import EncodedPhoto, Wording
 from ovseg.weights.needed import told_together
 from ovseg.windows import SlidingWindows
 
 
 @MODELS.register_module()
-class OpenVocabSegmentor(WordModel):
+class OpenVocabSegmentor(PhotoSegmentor):
     """Photo and vocabulary in, a class per pixel out (training-free methods).
 
     windows -> CLIP with the method's attention -> cosine with the text -> stitch -> refiners -> head -> label refiners.
@@ -91,7 +84,7 @@ class OpenVocabSegmentor(WordModel):
     ) -> None:
         parts = (words.get("backbone"), attention, guide, regions, photo_encoder)
         with told_together(*parts):  # missing weights are named all at once
-            super().__init__(**words)
+            super().__init__(head=head, label_refiners=label_refiners, **words)
             self.attention = ATTENTIONS.build(attention)
             self.windows = construct(SlidingWindows, windows, "windows")
             self.guide = GUIDES.build(guide) if guide else None
@@ -101,27 +94,12 @@ class OpenVocabSegmentor(WordModel):
             self.stitch = STITCHES.build(stitch or dict(type="ScoreStitch"))
             self.probability_scale = probability_scale
             self.refiners = [REFINERS.build(r) for r in refiners]
-            self.head = HEADS.build(head or dict(type="MaxQueryHead"))
-            self.label_refiners = [REFINERS.build(r) for r in label_refiners]
         self.supervision = supervision
         self.engine = ENGINES.build(engine) if engine else None
 
-    def set_vocabulary(
-        self,
-        vocabulary: Vocabulary | str | Sequence | Mapping,
-        embeddings: Tensor | None = None,
-        head: MaxQueryHead | ClassMapHead | None = None,
-    ) -> None:
-        """As :meth:`WordModel.set_vocabulary`; calls that began before it keep their words.
-
-        Args:
-            vocabulary, embeddings: see there.
-            head: takes the place of the model's head at the same moment, e.g. a copy with other thresholds.
-        """
-        with self.words_lock:
-            super().set_vocabulary(vocabulary, embeddings)
-            if head is not None:
-                self.head = head
+    @property
+    def finds_background(self) -> bool:
+        return self.attention.background
 
     # ------------------------------------------------------------------ what the parts are given
     @property
@@ -134,50 +112,6 @@ class OpenVocabSegmentor(WordModel):
         if self.engine is not None:
             self.engine.check_fits(self.weights_content(), repr(self.attention))
         return WindowEncoder(self.windows, self.backbone, self.attention, self.guide, self.views, self.engine)
-
-    @property
-    def queries(self) -> Queries:
-        """The words in use, for the parts that compare with them.
-
-        Raises:
-            ValueError: if no vocabulary was set.
-        """
-        return self.wording().queries
-
-    def wording(
-        self,
-        vocabulary: Vocabulary | str | Sequence | Mapping | None = None,
-        head: MaxQueryHead | ClassMapHead | None = None,
-    ) -> Wording:
-        """The words of a call; whoever sets others meanwhile does not change them.
-
-        Args:
-            vocabulary: see :meth:`set_vocabulary`; ``None``: the words in use.
-            head: makes the labels; ``None``: a copy of the model's own as it is now.
-
-        Raises:
-            ValueError: if there are no words.
-        """
-        if vocabulary is None:
-            with self.words_lock:
-                self.follow_weights()
-                vocabulary, text, query_to_class = self.require_vocabulary(), self.text, self.query_to_class
-                head = head or copy.copy(self.head)
-        else:
-            vocabulary = Vocabulary.of(vocabulary)
-            text = self.embed_words(vocabulary)
-            query_to_class = vocabulary.query_to_class.to(text.device)
-            head = head or copy.copy(self.head)
-        queries = Queries(
-            text,
-            query_to_class,
-            len(vocabulary),
-            vocabulary.background,
-            head.active_background,
-            self.probability_scale,
-            self.text_encoder.encode,
-        )
-        return Wording(vocabulary, queries, head)
 
     # ------------------------------------------------------------------ pipeline
     def prepare(
@@ -202,16 +136,6 @@ class OpenVocabSegmentor(WordModel):
         return self.regions(photo.require_original()) if self.regions is not None else None
 
     @torch.no_grad()
-    def predict(self, photos: Sequence[Photo]) -> list[Tensor]:
-        """Labels ``[H, W]`` int32 per photo.
-
-        Raises:
-            ValueError: if no vocabulary was set.
-        """
-        wording = self.wording()
-        return [self.decide(encoded, wording).labels for encoded in self.encode(photos)]
-
-    @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Everything that needs no word; windows of equal shape share batches across photos."""
         encoder = self.encoder
@@ -229,76 +153,17 @@ class OpenVocabSegmentor(WordModel):
                     found[owner] = EncodedPhoto(photo, layout, self.stitch.gather(whole, layout, photo, encoder))
         return [found[owner] for owner in range(len(photos))]
 
-    @torch.no_grad()
-    def decide(self, encoded: EncodedPhoto, wording: Wording, top: int = 0) -> Decision:
-        """What an encoded photo is in given words.
-
-        Args:
-            top: find the best ``top`` classes of every pixel, too (all, where there are fewer).
-        """
-        scores = self.score_map(encoded, wording)
-        evidence = self.evidence(scores, wording)
-        labels = self.label(scores, encoded.photo, wording)
-        best = evidence.top(top) if top else (None, None)
-        return Decision(labels, *best, regions=encoded.photo.regions)
-
-    def score(self, photos: Sequence[Photo]) -> list[ScoreMap | RefinedScoreMap]:
-        """Score maps of photos at their wanted sizes, for the words in use."""
-        wording = self.wording()
-        return [self.score_map(encoded, wording) for encoded in self.encode(photos)]
-
-    def score_map(self, encoded: EncodedPhoto, wording: Wording) -> ScoreMap | RefinedScoreMap:
+    def score_map(self, encoded: EncodedPhoto, wording: Wording) -> AnyScoreMap:
         """The score map of an encoded photo, with the refiners around it."""
         scores = self.stitch.score(encoded.features, self.encoder, wording.queries)
         return self.refine(self.stitch.merge(scores, encoded.layout, encoded.photo), encoded.photo)
 
-    def refine(self, scores: ScoreMap | RefinedScoreMap, photo: Photo) -> ScoreMap | RefinedScoreMap:
+    def refine(self, scores: AnyScoreMap, photo: Photo) -> AnyScoreMap:
         """The refiners in order, lazily: they run when the head asks for blocks."""
         for refiner in self.refiners:
             guide = F.interpolate(photo.image[None], size=photo.size, mode="bilinear", align_corners=False)[0]
             scores = RefinedScoreMap(scores, _Apply(refiner, refiner.prepare(guide)))
         return scores
-
-    def evidence(self, scores: ScoreMap | RefinedScoreMap, wording: Wording | None = None) -> Evidence:
-        """What labels are made from: the scores, the head and the words (``None``: those in use)."""
-        wording = wording or self.wording()
-        return Evidence(scores, wording.head, wording.queries.query_to_class, wording.queries.num_classes)
-
-    def label(self, scores: ScoreMap | RefinedScoreMap, photo: Photo, wording: Wording | None = None) -> Tensor:
-        """The head's labels ``[H, W]`` int32, then the label refiners in order."""
-        evidence = self.evidence(scores, wording)
-        labels = evidence.labels()
-        for refiner in self.label_refiners:
-            labels = refiner(labels, photo, evidence)
-        return labels
-
-    # ------------------------------------------------------------------ MMEngine
-    def forward(
-        self,
-        inputs: Sequence[Tensor],
-        data_samples: Sequence | None = None,
-        mode: str = "predict",
-        original: Sequence[Tensor] | None = None,
-        regions: Sequence[Tensor] | None = None,
-    ) -> list:
-        """MMEngine's entry: uint8 RGB images of any sizes, data samples with ``ori_shape``.
-
-        Returns:
-            the data samples with ``pred_sem_seg`` (int32 ``[1, H, W]`` at the original size).
-
-        Raises:
-            ValueError: for modes other than ``'predict'``: these methods have nothing to train.
-        """
-        if mode != "predict":
-            raise ValueError(f"mode {mode!r}: {type(self).__name__} is training-free; only 'predict' is defined")
-        extras = zip(original or [None] * len(inputs), regions or [None] * len(inputs), strict=True)
-        photos = [
-            self.prepare(image, tuple(sample.ori_shape[:2]), first, ids)
-            for image, sample, (first, ids) in zip(inputs, data_samples, extras, strict=True)
-        ]
-        for sample, labels in zip(data_samples, self.predict(photos), strict=True):
-            sample.pred_sem_seg = PixelData(data=labels[None])
-        return list(data_samples)
 
     def describe(self) -> dict[str, object]:
         """What must travel with every result of this model (see the protocol in ``docs/evaluation.md``)."""

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
+from ovseg.projections import in_projection
+
 PAD = -1
 # Small chunks keep the intermediate results in the CPU's cache (about 40 MB in all); a GPU wants large products.
 MAX_NODES = {"cpu": 2048, "cuda": 32768}
@@ -138,11 +140,10 @@ class CausalTextTower:
         eos = getattr(self.tower, "eos_id", getattr(self.tower, "text_eos_id", None))
         return (tokens == eos).int().argmax(-1) + 1
 
-    @torch.no_grad()
     def encode(self, tokens: Tensor) -> Tensor:
         """Embeddings, not normalised, of the tokenizer's output: int64 ``[P, context]`` -> ``[P, D]``, model's dtype.
 
-        Equal to ``model.encode_text(tokens)`` up to rounding.
+        Equal to ``model.encode_text(tokens)`` up to rounding, its gradients too.
         """
         tower = self.tower
         device = tower.token_embedding.weight.device
@@ -184,7 +185,7 @@ class _Layer:
     def mix(self, x: Tensor, tree: PrefixTree) -> Tensor:
         """Attention before its output projection, of each node over its prefix: ``[N, d] -> [N, d]``."""
         heads, width = self.attn.num_heads, x.shape[-1]
-        qkv = F.linear(self.block.ln_1(x).to(self.dtype), self.attn.in_proj_weight, self.attn.in_proj_bias)
+        qkv = in_projection(self.block.ln_1(x).to(self.dtype), self.attn)
         queries, keys_values = qkv[:, :width], qkv[:, width:]
         mixed = torch.empty_like(queries)
         for nodes, new in tree.paths:

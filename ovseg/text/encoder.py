@@ -93,7 +93,9 @@ class TextEncoder:
         for start in range(0, len(missing), step):
             block = missing[start : start + step]
             owners = [f"{query!r} (class {class_of[query]}, {vocabulary.names[class_of[query]]!r})" for query in block]
-            for query, embedding in zip(block, self._encode_queries(block, owners), strict=True):
+            with torch.no_grad():
+                found = self._encode_queries(block, owners).cpu()
+            for query, embedding in zip(block, found, strict=True):
                 embeddings[query] = embedding
                 if cache and self.fingerprint() == weights:  # they may have been changed meanwhile
                     cache.put(query, embedding)
@@ -108,7 +110,18 @@ class TextEncoder:
         prompts = list(prompts)
         if not prompts:
             raise ValueError("no prompts to encode")
-        return self._embed(prompts, [repr(prompt) for prompt in prompts])
+        with torch.no_grad():
+            return self._embed(prompts, [repr(prompt) for prompt in prompts]).cpu()
+
+    @property
+    def trains(self) -> bool:
+        """Whether a parameter of the text tower is trained."""
+        return any(tensor.requires_grad for tensor in text_weights(self.clip).values())
+
+    def encode_to_train(self, vocabulary: Vocabulary) -> Tensor:
+        """As :meth:`encode`, on the tower's device, with gradients and without cache."""
+        owners = [repr(query) for query in vocabulary.queries]
+        return self._encode_queries(list(vocabulary.queries), owners)
 
     def _encode_queries(self, queries: list[str], owners: list[str]) -> Tensor:
         """``[n, D]`` embeddings averaged over the templates; ``owners`` name the queries in warnings."""
@@ -117,7 +130,6 @@ class TextEncoder:
         embeddings = self._embed(prompts, prompt_owners).unflatten(0, (len(queries), -1))
         return F.normalize(embeddings.mean(1), dim=-1)
 
-    @torch.no_grad()
     def _embed(self, prompts: list[str], owners: list[str]) -> Tensor:
         tokens = self._tokenize(prompts, owners)
         if self.fallback_reason is None:
@@ -128,7 +140,7 @@ class TextEncoder:
             with precision:
                 batches = tokens.split(FULL_CONTEXT_BATCH)
                 features = torch.cat([self.clip.encode_text(batch.to(device)) for batch in batches])
-        return F.normalize(features.float(), dim=-1).cpu()
+        return F.normalize(features.float(), dim=-1)
 
     def _tokenize(self, prompts: list[str], owners: list[str]) -> Tensor:
         tokens = self.tokenizer(prompts)

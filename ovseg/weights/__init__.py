@@ -3,7 +3,7 @@
 from .catalogue import Source, WeightCard, catalogue, get_card
 from .errors import CheckpointError, DownloadError, UnknownWeights, WeightsError, WeightsNotFound
 from .hashes import cache_dir, file_sha256
-from .load import Loaded, LoadedClip, load_clip, load_dino, load_heads, load_sam
+from .load import Loaded, LoadedClip, load_clip, load_decoder, load_dino, load_heads, load_sam
 from .reading import load_state_dict, read_checkpoint
 from .resolve import known_sha256, resolve
 
@@ -23,6 +23,7 @@ __all__ = [
     "get_card",
     "known_sha256",
     "load_clip",
+    "load_decoder",
     "load_dino",
     "load_heads",
     "load_sam",

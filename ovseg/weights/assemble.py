@@ -55,6 +55,7 @@ def assemble(
     path: str | PathLike[str],
     expected: str,
     optional: Collection[str] = (),
+    whole: Mapping[str, Tensor] | None = None,
 ) -> Model:
     """Loads ``weights`` strictly into ``model``, as fp32, and sets it to evaluation mode.
 
@@ -64,6 +65,7 @@ def assemble(
         path: The file they came from, for the error message.
         expected: What the model is, for the error message, e.g. ``openai/ViT-B-16 (open_clip ViT-B-16-quickgelu)``.
         optional: Keys of ``weights`` that may be ignored when the model has no place for them.
+        whole: All tensors of the file by its own keys, for the error message, where ``weights`` are a part of them.
 
     Raises:
         CheckpointError: Keys are missing, unexpected, or of another shape.
@@ -79,10 +81,11 @@ def assemble(
     ]
     if missing or unexpected or conflicts:
         kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", conflicts))
+        found = describe(weights if whole is None else whole)
         problem = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds if keys)
         raise CheckpointError(
             path,
-            f"does not fit {expected}. The file looks like {describe(weights)}. Keys {problem}",
+            f"does not fit {expected}. The file looks like {found}. Keys {problem}",
             "Give the file of this model, or the name this file belongs to (`ovseg weights list`)",
         )
     with torch.inference_mode(False), torch.no_grad():

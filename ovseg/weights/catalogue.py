@@ -63,7 +63,8 @@ class WeightCard:
 
     Attributes:
         name: Name in ovseg, e.g. ``openai/ViT-B-16``.
-        kind: Which loader reads it; ``masks``: transformers does, from the hub's cache.
+        kind: Which loader reads it; ``decoder``: a CLIP and a trained decoder in one file, read by the loaders of both;
+            ``masks``: transformers does, from the hub's cache.
         family: Heading of the table it belongs to.
         arch: Name of the architecture in open_clip, timm, or segment_anything.
         sources: Where to download it, best first. Empty: comes with ovseg, or cannot be downloaded directly.
@@ -75,12 +76,14 @@ class WeightCard:
         packaged: For weights that come with ovseg: their path without the ending; ``.json`` is the configuration.
         size: Size of the file at the first source in bytes, None where unknown.
         hub_model: For models that transformers loads: their repository on the Hugging Face hub.
+        layout: For trained segmenters: how the keys of their file are told apart, a name of
+            :data:`ovseg.weights.layouts.LAYOUTS`.
         home: Page to read about the weights and to get them by hand.
         notes: Anything else a user should know.
     """
 
     name: str
-    kind: Literal["clip", "dino", "sam", "heads", "masks"]
+    kind: Literal["clip", "dino", "sam", "heads", "decoder", "masks"]
     family: str
     arch: str
     sources: tuple[Source, ...]
@@ -93,6 +96,7 @@ class WeightCard:
     packaged: Path | None = None
     size: int | None = None
     hub_model: str = ""
+    layout: str = ""
     home: str = ""
     notes: str = field(default="", repr=False)
 
@@ -120,7 +124,7 @@ def get_card(name: str) -> WeightCard:
 def catalogue() -> dict[str, WeightCard]:
     """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
     tables = (_nano, _nano_photo, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3)
-    tables += (_sam, _heads, _masks)
+    tables += (_sam, _heads, _decoders, _masks)
     return {card.name: card for table in tables for card in table()}
 
 
@@ -423,6 +427,30 @@ def _heads() -> Iterable[WeightCard]:
         home="https://github.com/wysoczanska/clip_dinoiser",
         notes="Trained on features of laion2b_s34b_b88k/ViT-B-16. The file is checkpoints/last.pt of the project.",
     )
+
+
+# ------------------------------------------------------------------------------------------ trained segmenters
+def _decoders() -> Iterable[WeightCard]:
+    for size, arch, filename, image_size in (
+        ("base", "ViT-B-16-quickgelu", "model_base.pth", 224),
+        ("large", "ViT-L-14-336-quickgelu", "model_large.pth", 336),
+    ):
+        yield WeightCard(
+            name=f"catseg/{size}",
+            kind="decoder",
+            family="CAT-Seg",
+            arch=arch,
+            sources=(Source(f"https://huggingface.co/hamacojr/CAT-Seg-weights/resolve/main/{filename}"),),
+            licence="not stated (the code is MIT)",
+            commercial="ask",
+            image_size=image_size,
+            **_CLIP_NORM,
+            quickgelu=True,
+            layout="catseg",
+            home="https://huggingface.co/hamacojr/CAT-Seg-weights",
+            notes="OpenAI's CLIP, finetuned, with the cost aggregation of CAT-Seg (CVPR 2024), in one file; trained on "
+            "the masks of COCO-Stuff. Checkpoints of CAT-Seg v1 have another layout.",
+        )
 
 
 # ------------------------------------------------------------------------- masks of models in transformers

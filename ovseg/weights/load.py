@@ -27,6 +27,7 @@ from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .hybrid import build_clip
 from .identity import check_identity, check_openai_layout
+from .layouts import LAYOUTS
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
@@ -73,7 +74,8 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
     training checkpoints, and ``CLIPModel`` files of Hugging Face transformers.
 
     Args:
-        name: A CLIP entry of the catalogue, e.g. ``openai/ViT-B-16``, or ``nano``.
+        name: A CLIP entry of the catalogue, e.g. ``openai/ViT-B-16``, or ``nano``; or a trained segmenter, whose
+            (finetuned) CLIP is read.
         checkpoint: File to read instead of the resolved one.
 
     Raises:
@@ -81,7 +83,7 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
         WeightsNotFound: The file, or the tokenizer of the model, is not here and could not be downloaded.
         CheckpointError: The file is damaged, unsafe, or of another model.
     """
-    card, path = _find(name, "clip", checkpoint)
+    card, path = _find(name, "clip", checkpoint, "decoder")
     config = _clip_config(card)
     preprocess = config.get("preprocess_cfg", {})
     return LoadedClip(
@@ -140,6 +142,27 @@ def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) 
     return _load(name, "heads", checkpoint)
 
 
+def load_decoder(name: str, decoder: nn.Module, checkpoint: Checkpoint = None) -> str:
+    """Loads the decoder of a trained segmenter into a module, strictly, as fp32.
+
+    Args:
+        name: A trained segmenter of the catalogue, e.g. ``catseg/base``.
+        decoder: The module; becomes the owner of the tensors.
+        checkpoint: File to read instead of the resolved one.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        UnknownWeights, WeightsNotFound, CheckpointError: As :func:`load_clip`.
+    """
+    card, path = _find(name, "decoder", checkpoint)
+    whole = load_state_dict(path)
+    expected = f"the decoder of {card.name} ({type(decoder).__name__})"
+    assemble(decoder, LAYOUTS[card.layout].decoder(whole), path, expected, whole=whole)
+    return file_sha256(path)
+
+
 def build_model(card: WeightCard, path: Path) -> nn.Module:
     """The model of a card with the weights of a file. Raises :class:`CheckpointError`."""
     return _BUILDERS[card.kind](card, path)
@@ -150,9 +173,9 @@ def _load(name: str, kind: str, checkpoint: Checkpoint) -> Loaded:
     return Loaded(build_model(card, path), card.mean, card.std, card, file_sha256(path))
 
 
-def _find(name: str, kind: str, checkpoint: Checkpoint) -> tuple[WeightCard, Path]:
+def _find(name: str, kind: str, checkpoint: Checkpoint, *others: str) -> tuple[WeightCard, Path]:
     card = get_card(name)
-    if card.kind != kind:
+    if card.kind not in (kind, *others):
         raise WeightsError(f"{name!r} belongs to {card.family}: load it with load_{card.kind}, not load_{kind}")
     if card.kind not in _BUILDERS:
         raise WeightsError(f"{name!r} belongs to {card.family} and is loaded by transformers, see ovseg.regions")
@@ -164,9 +187,12 @@ def _find(name: str, kind: str, checkpoint: Checkpoint) -> tuple[WeightCard, Pat
 
 
 def _build_clip(card: WeightCard, path: Path) -> nn.Module:
-    weights, openai = load_weights(path)
+    whole, openai = load_weights(path)
+    weights = whole
     if openai:
         check_openai_layout(card, path)
+    if card.layout:
+        weights = LAYOUTS[card.layout].clip(weights)
     if any(key.startswith("vision_model.") for key in weights):
         weights = transformers_clip(weights)
     model_config = dict(_clip_config(card)["model_cfg"])
@@ -177,7 +203,7 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
         if key in weights and getattr(model, key) is not None and weights[key].numel() == 1:
             weights[key] = weights[key].reshape(getattr(model, key).shape)
     causal_masks = [key for key in weights if key.endswith("attn_mask")]  # a constant that old exports contain
-    return assemble(model, weights, path, f"{card.name} (open_clip {card.arch})", optional=causal_masks)
+    return assemble(model, weights, path, f"{card.name} (open_clip {card.arch})", causal_masks, whole)
 
 
 def _build_dino(card: WeightCard, path: Path) -> nn.Module:
@@ -234,6 +260,7 @@ _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {
     "dino": _build_dino,
     "sam": _build_sam,
     "heads": _build_heads,
+    "decoder": _build_clip,
 }
 
 

@@ -17,6 +17,8 @@ def describe(weights: Mapping[str, Tensor]) -> str:
     def has(prefix: str) -> bool:
         return any(key.startswith(prefix) for key in keys)
 
+    if has("sem_seg_head.predictor.transformer.layers."):
+        return "a CAT-Seg"
     if has("visual.conv1.") and has("visual.transformer."):
         tower = _vit(weights, "visual.conv1.weight", "visual.transformer.resblocks.")
         return f"a CLIP {tower} (OpenAI or open_clip format)"

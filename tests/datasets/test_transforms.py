@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from ovseg.datasets import LoadMask, MaskReadError, PackInputs, ResizePIL, ResizeShortSide
+from ovseg.datasets import LoadMask, MaskReadError, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
 from ovseg.datasets.transforms import map_labels, reduce_zero_label, resize_short_side, short_side_size
 from tests.datasets.fixtures import photo
 
@@ -112,3 +112,17 @@ def test_pack_error_stands_in_for_a_sample():
     packed = PackInputs(keys=("original",)).pack_error({"img_path": "a.jpg", "sample_idx": 4}, ValueError("bad"))
     assert packed["inputs"] is None and packed["original"] is None
     assert packed["data_samples"].error == "bad" and packed["data_samples"].sample_idx == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((400, 600), (640, 960)), ((600, 400), (960, 640)), ((100, 1000), (256, 2560))]
+)
+def test_shortest_edge_follows_detectron2(size, expected):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    labels = np.arange(size[0] * size[1], dtype=np.int32).reshape(size) % 7
+    found = ResizeShortestEdge(640, 2560, labels=True).transform(dict(image=image, labels=labels))
+    plain = Image.fromarray(image).resize(expected[::-1], Image.Resampling.BILINEAR)
+    assert np.array_equal(found["image"], np.asarray(plain))
+    assert found["labels"].shape == expected and set(np.unique(found["labels"])) <= set(range(7))
+    kept = ResizeShortestEdge((640, 700)).transform(dict(image=image, labels=labels))
+    assert min(kept["image"].shape[:2]) in (640, 700, 256) and kept["labels"] is labels

@@ -10,6 +10,7 @@ from segment_anything import sam_model_registry
 
 from ovseg.weights import catalogue, get_card
 from ovseg.weights.docs import render
+from ovseg.weights.layouts import LAYOUTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
 CARDS = tuple(catalogue().values())
@@ -22,6 +23,7 @@ def test_a_card_is_usable(card):
         "dino": lambda: timm.is_model(card.arch),
         "sam": lambda: card.arch in sam_model_registry,
         "heads": lambda: card.arch == "clip_dinoiser",
+        "decoder": lambda: card.arch in open_clip.list_models() and card.layout in LAYOUTS,
         "masks": lambda: card.hub_model == card.name and not card.sources,
     }
     assert card.packaged is not None or known[card.kind]()  # packaged ones bring their sizes along

@@ -1,0 +1,163 @@
+"""The segmentor of trained methods: CLIP's features and words go through a decoder that was trained on masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ovseg.decoders import Features, Prediction
+from ovseg.describing import plain
+from ovseg.photo import Photo
+from ovseg.registry import DECODERS, FRAMINGS, LOSSES, MODELS
+from ovseg.scores import DecodedScoreMap
+from ovseg.segmentors.photos import PhotoSegmentor
+from ovseg.segmentors.records import EncodedPhoto, Wording
+from ovseg.text import Vocabulary
+from ovseg.training import select_trained
+from ovseg.weights.needed import told_together
+
+
+@MODELS.register_module()
+class DecoderSegmentor(PhotoSegmentor):
+    """Photo and vocabulary in, a class per pixel out, by a decoder that was trained on masks.
+
+    framing -> CLIP up to its last block -> decoder (with the words) -> framing back to the photo -> head.
+
+    Args:
+        decoder: config of a registered decoder.
+        framing: config of a registered framing: how a photo becomes inputs, and maps become the photo's.
+        training_framing: likewise in training, where photos are of one size; ``None``: as ``framing``.
+        head: config of a registered head; scores are probabilities, so there is no softmax by default.
+        loss: config of a registered loss, for training.
+        trained: patterns of the parameters that train, see :func:`ovseg.training.select_trained`; the rest is frozen.
+        training_vocabulary: the words of the label maps that are trained on, see :meth:`Vocabulary.of`; ``None``: the
+            vocabulary. They are encoded in every iteration where CLIP's text tower trains.
+        label_refiners: see :class:`PhotoSegmentor`.
+        supervision: what the parts were trained on, for the result row.
+        **words: see :class:`ovseg.segmentors.words.WordModel`.
+
+    Raises:
+        ValueError: for patterns without a parameter.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        *,
+        decoder: dict,
+        framing: dict | None = None,
+        training_framing: dict | None = None,
+        head: dict | None = None,
+        loss: dict | None = None,
+        trained: Sequence[str] = (),
+        training_vocabulary: Vocabulary | str | Sequence | Mapping | None = None,
+        label_refiners: Sequence[dict] = (),
+        supervision: str = "CLIP: image-text pairs; decoder: masks with classes",
+        **words: Any,
+    ) -> None:
+        with told_together(words.get("backbone"), decoder):
+            super().__init__(
+                head=head or dict(type="MaxQueryHead", softmax=False), label_refiners=label_refiners, **words
+            )
+            self.decoder = DECODERS.build(decoder, default_args=dict(tower=self.backbone.tower))
+        self.framing = FRAMINGS.build(framing or dict(type="WholePhoto"))
+        self.training_framing = FRAMINGS.build(training_framing) if training_framing else self.framing
+        self.criterion = LOSSES.build(loss) if loss else None
+        self.supervision = supervision
+        self.training_vocabulary = None if training_vocabulary is None else Vocabulary.of(training_vocabulary)
+        select_trained(self, trained)
+
+    def train(self, mode: bool = True) -> DecoderSegmentor:
+        """As torch's; CLIP stays in evaluation mode: what of it is trained has no dropout and no batch statistics."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    # ------------------------------------------------------------------ pipeline
+    def prepare(
+        self, image: Tensor, size: tuple[int, int], original: Tensor | None = None, regions: Tensor | None = None
+    ) -> Photo:
+        """One uint8 RGB image ``[3, h, w]`` made ready; see :class:`Photo`."""
+        if original is not None:
+            original = original.to(self.backbone.mean.device)
+        return Photo(self.backbone.normalise(image), size, original)
+
+    @torch.no_grad()
+    def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
+        """Everything that needs no word, photo by photo: nothing depends on what else is in the batch."""
+        return [EncodedPhoto(p, None, self.features(self.framing.frames(p.image[None]))) for p in photos]
+
+    def score_map(self, encoded: EncodedPhoto, wording: Wording) -> DecodedScoreMap:
+        """The decoder's scores of an encoded photo."""
+        prediction = self.decoder(encoded.features, wording.queries.text)
+        return self.framing.merge(prediction, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
+
+    def features(self, frames: Tensor) -> Features:
+        """What the decoder keeps of normalised inputs ``[B, 3, H, W]``."""
+        record = self.decoder.needs_inputs_of(len(self.backbone.tower.blocks))
+        return self.decoder.encode(self.backbone(frames, record))
+
+    # ------------------------------------------------------------------ training
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: Sequence | None = None,
+        mode: str = "predict",
+        **extras: Sequence[Tensor],
+    ) -> list | dict[str, Tensor] | Prediction:
+        """MMEngine's entry.
+
+        Args:
+            inputs: uint8 RGB images ``[3, h, w]``; of one size for ``'loss'`` and ``'tensor'``.
+            data_samples: with ``ori_shape`` for ``'predict'``, with ``gt_sem_seg`` of the images' size for ``'loss'``.
+            mode: ``'predict'``: the samples with labels; ``'loss'``: the losses; ``'tensor'``: the decoder's
+                :class:`Prediction` for the words of training.
+
+        Raises:
+            ValueError: for another mode, or a training without a loss.
+        """
+        if mode == "predict":
+            return super().forward(inputs, data_samples, mode, **extras)
+        if mode == "tensor":
+            return self.decode(inputs)
+        if mode != "loss":
+            raise ValueError(f"mode {mode!r}: give 'predict', 'loss' or 'tensor'")
+        if self.criterion is None:
+            raise ValueError("this config has no loss: set model.loss, e.g. dict(type='BinaryMapLoss')")
+        prediction = self.decode(inputs)
+        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples]).long().to(prediction.maps.device)
+        return self.criterion(prediction, labels, data_samples[0].get("ignore_index", 255))
+
+    def decode(self, images: Sequence[Tensor]) -> Prediction:
+        """What the decoder gives for uint8 RGB images ``[3, h, w]`` of one size and the words of training."""
+        frames = self.training_framing.frames(torch.stack([self.backbone.normalise(image) for image in images]))
+        return self.decoder(self.features(frames), self.training_text())
+
+    def training_text(self) -> Tensor:
+        """Unit embeddings ``[Q, D]`` of the words of training; with gradients where CLIP's text tower trains."""
+        vocabulary = self.training_vocabulary or self.require_vocabulary()
+        if self.text_encoder.trains:
+            return self.text_encoder.encode_to_train(vocabulary)
+        return self.embed_words(vocabulary) if self.training_vocabulary is not None else self.text
+
+    def describe(self) -> dict[str, object]:
+        """What must travel with every result of this model (see the protocol in ``docs/evaluation.md``)."""
+        facts = {
+            "decoder": repr(self.decoder),
+            "weights": self.backbone.weights,
+            "weights_sha256": self.backbone.sha256,
+            "weights_content": self.weights_content(),
+            "precision": str(self.backbone.settled),
+            "pos_embed": self.backbone.pos_embed,
+            "vocabulary_hash": self.vocabulary.content_hash if self.vocabulary else None,
+            "templates": self.text_encoder.templates.name,
+            "refiners": [repr(r) for r in self.label_refiners],
+            "auxiliary_text": repr(self.auxiliary_text) if self.auxiliary_text else None,
+            "supervision": self.supervision,
+            **self.framing.describe(),
+            **self.head.describe(),
+        }
+        return plain(facts)

@@ -1,0 +1,149 @@
+"""The segmentor of trained decoders: its modes, what trains, what does not depend on the batch."""
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from ovseg.decoders import Decoder, Prediction
+from ovseg.registry import DECODERS, MODELS
+from ovseg.weights import LoadedClip, get_card
+from tests.small_models import small_clip
+
+WORDS = ["cat", "dog", "grass"]
+
+
+@DECODERS.register_module()
+class CosineDecoder(Decoder):
+    """Cosines of projected tokens with the words: the smallest decoder there is."""
+
+    needs_inputs = (1,)
+
+    def __init__(self, tower, weights=None, checkpoint=None):
+        super().__init__(tower)
+        self.project = nn.Linear(tower.width, tower.embed_dim)
+        self.load(weights, checkpoint)
+
+    def encode(self, context):
+        tokens = context.inputs[1][:, context.num_prefix :] + context.x[:, context.num_prefix :]
+        return {"grid": self.project(tokens).transpose(1, 2).unflatten(2, context.grid)}
+
+    def forward(self, features, text):
+        dense = F.normalize(features["grid"], dim=1)
+        return Prediction(4 * torch.einsum("bdhw,qd->bqhw", dense, text))
+
+
+@pytest.fixture
+def build(monkeypatch):
+    def load(name, checkpoint=None):
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        return LoadedClip(small_clip(), mean, std, get_card(name), "0" * 64, open_clip.tokenize)
+
+    monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+
+    def make(**settings):
+        torch.manual_seed(0)
+        split = settings.pop("split", False)
+        return MODELS.build(
+            dict(
+                type="DecoderSegmentor",
+                backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16", split_projections=split),
+                decoder=dict(type="CosineDecoder"),
+                vocabulary=WORDS,
+                templates="plain",
+                text_cache=False,
+                loss=dict(type="BinaryMapLoss"),
+                **settings,
+            )
+        )
+
+    return make
+
+
+def photos(*sizes):
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+
+
+def samples(sizes, labels=None):
+    found = []
+    for i, size in enumerate(sizes):
+        sample = SegDataSample(metainfo=dict(ori_shape=size))
+        if labels is not None:
+            sample.gt_sem_seg = PixelData(data=labels[i][None].int())
+        found.append(sample)
+    return found
+
+
+def test_labels_are_the_largest_map_and_do_not_depend_on_the_batch(build):
+    model = build().eval()
+    sizes = [(70, 90), (64, 64), (50, 130)]
+    inputs = photos(*sizes)
+    together = model(inputs, samples(sizes), mode="predict")
+    for image, size, sample in zip(inputs, sizes, together, strict=True):
+        alone = model([image], samples([size]), mode="predict")[0].pred_sem_seg.data
+        assert torch.equal(alone, sample.pred_sem_seg.data) and alone.shape == (1, *size)
+        (scores,) = model.score([model.prepare(image, size)])
+        assert torch.equal(scores.block().argmax(0).int(), alone[0])
+
+
+def test_only_what_the_patterns_name_trains(build):
+    model = build(trained=["decoder.*", "backbone.clip.*.attn.[qv]_proj_weight"], split=True)
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    blocks = [f"visual.transformer.resblocks.{i}" for i in range(3)] + [f"transformer.resblocks.{i}" for i in range(2)]
+    expected = {f"backbone.clip.{b}.attn.{p}_proj_weight" for b in blocks for p in "qv"}
+    assert names == expected | {"decoder.project.weight", "decoder.project.bias"}
+    labels = torch.randint(0, 3, (2, 64, 64), generator=torch.Generator().manual_seed(5))
+    labels[:, :8] = 255
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.train()
+    inputs, sizes = photos((64, 64), (64, 64)), [(64, 64)] * 2
+    totals = []
+    for _ in range(5):
+        losses = model(inputs, samples(sizes, labels), mode="loss")
+        optimiser.zero_grad()
+        losses["loss_maps"].backward()
+        optimiser.step()
+        totals.append(float(losses["loss_maps"].detach()))
+    assert totals[-1] < totals[0]
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    still = {n for n in expected if "visual.transformer.resblocks.2" in n}  # this decoder skips CLIP's last block
+    assert names - still <= moved <= names
+
+
+def test_words_are_followed_when_the_text_tower_has_trained(build):
+    model = build(trained=["backbone.clip.transformer.*.v_proj_weight"], split=True).eval()
+    before = model.wording().queries.text.clone()
+    with torch.no_grad():
+        model.backbone.clip.transformer.resblocks[0].attn.v_proj_weight.mul_(1.5)
+    assert not torch.allclose(before, model.wording().queries.text)
+    torch.testing.assert_close(model.training_text(), model.wording().queries.text)
+
+
+def test_words_of_training_may_be_others(build):
+    model = build(training_vocabulary=WORDS[:2])
+    assert model(photos((64, 64)), mode="tensor").maps.shape == (1, 2, 4, 4)
+    assert len(model.vocabulary) == 3
+
+
+def test_a_pattern_without_a_parameter_is_refused(build):
+    with pytest.raises(ValueError, match=r"'decoders\.\*' matches no parameter"):
+        build(trained=["decoders.*"])
+
+
+def test_a_mode_or_loss_that_is_not_there_is_named(build):
+    model = build()
+    with pytest.raises(ValueError, match="mode 'train'"):
+        model(photos((64, 64)), mode="train")
+    model.criterion = None
+    with pytest.raises(ValueError, match=r"set model\.loss"):
+        model(photos((64, 64)), samples([(64, 64)]), mode="loss")
+
+
+def test_facts_travel_with_a_result(build):
+    facts = build().describe()
+    assert facts["decoder"].startswith("CosineDecoder(") and facts["framing"].startswith("WholePhoto(")

@@ -1,0 +1,41 @@
+"""Losses against their definition, written out plainly here."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ovseg.decoders import Prediction
+from ovseg.training import BinaryMapLoss
+
+
+def case():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 3, (2, 16, 16))
+    labels[0, :4] = 255
+    return Prediction(torch.randn(2, 3, 8, 8)), labels
+
+
+def plain(prediction, labels):
+    logits = F.interpolate(prediction.maps, size=(16, 16), mode="bilinear", align_corners=False)
+    target = torch.stack([(labels == word).float() for word in range(3)], dim=1)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def test_pixels_without_a_class_count_as_no_word():
+    prediction, labels = case()
+    found = BinaryMapLoss()(prediction, labels, 255)
+    torch.testing.assert_close(found["loss_maps"], plain(prediction, labels).mean())
+
+
+def test_pixels_without_a_class_can_be_left_out():
+    prediction, labels = case()
+    found = BinaryMapLoss(ignore=True)(prediction, labels, 255)
+    known = (labels != 255)[:, None].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(found["loss_maps"], plain(prediction, labels)[known].mean())
+
+
+def test_labels_beyond_the_words_are_named():
+    prediction, labels = case()
+    labels[1, 3, 3] = 7
+    with pytest.raises(ValueError, match="labels up to 7 for the maps of 3 words"):
+        BinaryMapLoss()(prediction, labels, 255)
