@@ -1,6 +1,7 @@
 """Attentions: how a method runs CLIP's last block."""
 
 from ovseg.attention.base import LastBlockAttention
+from ovseg.attention.declip import DeclipAttention
 from ovseg.attention.decomposition import DecomposedAttention, Decomposition, decompose
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.attention.fused import FusedAttention
@@ -12,6 +13,7 @@ from ovseg.attention.self_correlation import SelfCorrelationAttention
 from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
 
 __all__ = [
+    "DeclipAttention",
     "DecomposedAttention",
     "Decomposition",
     "DinoiserAttention",

@@ -97,18 +97,19 @@ class ClipBackbone(MixedPrecision):
             raise ValueError(f"precision is 'int8' and compile {self.compile_mode!r}: int8 is not compiled; drop one")
         return settled
 
-    def forward(self, images: Tensor, record: Sequence[int] = ()) -> AttentionContext:
+    def forward(self, images: Tensor, record: Sequence[int] = (), depth: int | None = None) -> AttentionContext:
         """Windows up to the last block: what an attention starts from (guide, regions and groups are not filled in).
 
         Args:
             images: ``[B, 3, H, W]`` normalised windows.
             record: 0-based indices of the blocks whose input tokens the attention wants
                 (:meth:`ovseg.attention.LastBlockAttention.needs_inputs_of`).
+            depth: number of blocks that run; ``None``: all but the last.
         """
         count, batch = images.shape[0], images  # a size, not len(): that would fix the batch of an exported graph
         if self.compile_mode is not None:
             batch = F.pad(images, (0, 0, 0, 0, 0, 0, 0, (1 << (count - 1).bit_length()) - count))
-        x, inputs = self._encode(self, batch, tuple(record), self.settled)
+        x, inputs = self._encode(self, batch, tuple(record), self.settled, depth)
         return AttentionContext(
             x=x[:count].float(),
             grid=self.tower.grid_of(*images.shape[-2:]),
@@ -117,11 +118,13 @@ class ClipBackbone(MixedPrecision):
             images=images,
         )
 
-    def _run(self, images: Tensor, record: tuple[int, ...], settled: Settled) -> tuple[Tensor, dict[int, Tensor]]:
-        """Patch embedding and all blocks but the last; the inputs of the blocks ``record`` beside it."""
+    def _run(
+        self, images: Tensor, record: tuple[int, ...], settled: Settled, depth: int | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Patch embedding and the blocks; the inputs of the blocks ``record`` beside it."""
         x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
         with settled.autocast(images.device.type):
-            return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record, settled)
+            return self.tower.run(x, self.tower.grid_of(*images.shape[-2:]), record, settled, depth)
 
     def project(self, features: FeatureMap, post_norm: bool = True) -> FeatureMap:
         """Patch tokens into the text space: ``[B, N, D]``, not normalised; prefix tokens are dropped."""

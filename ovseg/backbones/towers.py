@@ -51,6 +51,10 @@ class TransformerBlock(nn.Module):
         """
         raise NotImplementedError
 
+    def qkv_unrotated(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`qkv`, without rotary positions."""
+        return self.qkv(y)
+
     def value(self, y: Tensor) -> Tensor:
         """Only v, heads concatenated: ``[B, N, d] -> [B, N, d]``."""
         raise NotImplementedError
@@ -201,27 +205,34 @@ class VisionTower(nn.Module):
         raise NotImplementedError
 
     def run(
-        self, x: Tensor, grid: tuple[int, int], record: Iterable[int] = (), settled: Settled = FP32
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        record: Iterable[int] = (),
+        settled: Settled = FP32,
+        depth: int | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """All blocks but the last.
+        """All blocks but the last, or the first ``depth``.
 
         Args:
             x: ``[B, P + N, d]`` from :meth:`embed`.
             grid: ``(h, w)`` with ``h * w = N``.
             record: 0-based indices of blocks whose *input* tokens are wanted.
             settled: decides which blocks multiply int8; autocast is the caller's.
+            depth: number of blocks; ``None``: all but the last.
 
         Returns:
-            tokens that enter the last block, and ``{index: input tokens}``.
+            tokens that enter the next block, and ``{index: input tokens}``.
         """
         record, inputs = set(record), {}
-        for i, block in enumerate(self.blocks[:-1]):
+        depth = len(self.blocks) - 1 if depth is None else depth
+        for i, block in enumerate(self.blocks[:depth]):
             if i in record:
                 inputs[i] = x
             with settled.layers(i, len(self.blocks)):
                 x = block(x, grid)
-        if len(self.blocks) - 1 in record:
-            inputs[len(self.blocks) - 1] = x
+        if depth in record:
+            inputs[depth] = x
         return x, inputs
 
     @property
@@ -446,13 +457,7 @@ class EvaBlock(TransformerBlock):
 
     def qkv(self, y: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         attn, rotation = self.block.attn, self.rotation(grid)
-        if attn.qkv is not None:
-            bias = None if attn.q_bias is None else torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
-            parts = F.linear(y, attn.qkv.weight, bias).chunk(3, dim=-1)
-        else:
-            parts = (attn.q_proj(y), attn.k_proj(y), attn.v_proj(y))
-        q, k, v = (self.split_heads(t) for t in parts)
-        q, k = attn.q_norm(q), attn.k_norm(k)
+        q, k, v = self.qkv_unrotated(y)
         if rotation is not None:
             prefix, half = attn.num_prefix_tokens, attn.rotate_half
             q, k = (
@@ -462,6 +467,16 @@ class EvaBlock(TransformerBlock):
                 for t in (q, k)
             )
         return q, k, v
+
+    def qkv_unrotated(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attn = self.block.attn
+        if attn.qkv is not None:
+            bias = None if attn.q_bias is None else torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
+            parts = F.linear(y, attn.qkv.weight, bias).chunk(3, dim=-1)
+        else:
+            parts = (attn.q_proj(y), attn.k_proj(y), attn.v_proj(y))
+        q, k, v = (self.split_heads(t) for t in parts)
+        return attn.q_norm(q), attn.k_norm(k), v
 
     def value(self, y: Tensor) -> Tensor:
         attn = self.block.attn

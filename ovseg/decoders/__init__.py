@@ -2,6 +2,20 @@
 
 from ovseg.decoders.base import Decoder, Features, Prediction
 from ovseg.decoders.catseg import CatSegDecoder
+from ovseg.decoders.deeplab import DeepLabDecoder
 from ovseg.decoders.framing import CropsAndWhole, Framing, WholePhoto
+from ovseg.decoders.gradual_fusion import GradualFusionDecoder
+from ovseg.decoders.side_adapter import SideAdapterDecoder
 
-__all__ = ["CatSegDecoder", "CropsAndWhole", "Decoder", "Features", "Framing", "Prediction", "WholePhoto"]
+__all__ = [
+    "CatSegDecoder",
+    "CropsAndWhole",
+    "Decoder",
+    "DeepLabDecoder",
+    "Features",
+    "Framing",
+    "GradualFusionDecoder",
+    "Prediction",
+    "SideAdapterDecoder",
+    "WholePhoto",
+]

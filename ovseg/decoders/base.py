@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -13,6 +15,15 @@ from ovseg.weights import load_decoder
 
 Features = dict[str, Tensor]
 """What a decoder keeps of images before any word is known: tensors by name, images first."""
+
+
+class Encoder(Protocol):
+    """What a decoder may use of an image encoder (:class:`ovseg.backbones.ClipBackbone`)."""
+
+    tower: Tower
+    clip: nn.Module
+
+    def __call__(self, images: Tensor, record: Sequence[int] = (), depth: int | None = None) -> AttentionContext: ...
 
 
 @dataclass
@@ -79,6 +90,18 @@ class Decoder(nn.Module):
                 f"{num_blocks} blocks; set the blocks in the config"
             )
         return indices
+
+    def features(self, frames: Tensor, backbone: Encoder) -> Features:
+        """Everything that needs no word, of normalised inputs ``[B, 3, H, W]``.
+
+        CLIP runs up to its last block, and :meth:`encode` takes what it gives. A decoder that works inside CLIP's
+        blocks, or beside another kind of encoder, has a method of its own.
+
+        Args:
+            frames: see above.
+            backbone: the encoder.
+        """
+        return self.encode(backbone(frames, self.needs_inputs_of(len(backbone.tower.blocks))))
 
     def encode(self, context: AttentionContext) -> Features:
         """Everything that needs no word, of a batch of images that CLIP ran up to its last block."""

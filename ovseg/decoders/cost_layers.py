@@ -126,18 +126,20 @@ class ClassLayer(nn.Module):
     output is thrown away, so that they are computed once and counted ``padded - T`` times: exact.
 
     Args:
-        dim, guidance_dim: channels.
-        padded: number of words that attention sees at least.
+        dim, guidance_dim: channels; without guidance 0.
+        padded: number of words that attention sees at least; 0: as many as there are.
+        heads: of the attention; ``None``: of 32 channels each.
     """
 
-    def __init__(self, dim: int, guidance_dim: int, padded: int) -> None:
+    def __init__(self, dim: int, guidance_dim: int, padded: int, heads: int | None = None) -> None:
         super().__init__()
-        self.padded, self.heads = padded, dim // HEAD_DIM
+        self.padded, self.heads = padded, heads or dim // HEAD_DIM
         self.attention = GuidedAttention(dim, guidance_dim, project=False)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.MLP = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
-        self.padding_tokens = nn.Parameter(torch.zeros(1, 1, dim))
-        self.padding_guidance = nn.Parameter(torch.zeros(1, 1, guidance_dim))
+        if padded:
+            self.padding_tokens = nn.Parameter(torch.zeros(1, 1, dim))
+            self.padding_guidance = nn.Parameter(torch.zeros(1, 1, guidance_dim))
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """``[N, T, C]`` cells and the words' guidance ``[T, G]`` to ``[N, T, C]``."""
@@ -206,19 +208,28 @@ class UpBlock(nn.Module):
         dim: channels that come in.
         guidance_dim: channels of the guidance.
         out: channels that go out; GroupNorm takes 16 at a time.
+        word_dim: channels of a guidance that every word has of its own (SED).
     """
 
-    def __init__(self, dim: int, guidance_dim: int, out: int) -> None:
+    def __init__(self, dim: int, guidance_dim: int, out: int, word_dim: int = 0) -> None:
         super().__init__()
         self.own = dim - guidance_dim
         self.up = nn.ConvTranspose2d(dim, self.own, 2, stride=2)
-        self.conv = nn.ModuleDict({"double_conv": _double_convolution(dim, out)})
+        self.shared = slice(self.own, dim)
+        self.conv = nn.ModuleDict({"double_conv": _double_convolution(dim + word_dim, out)})
 
-    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """``[T, C, h, w]`` maps of one image's words and ``[1, G, 2h, 2w]`` to ``[T, out, 2h, 2w]``."""
+    def forward(self, x: Tensor, guidance: Tensor, words: Tensor | None = None) -> Tensor:
+        """``[T, C, h, w]`` maps of one image's words and ``[1, G, 2h, 2w]`` to ``[T, out, 2h, 2w]``.
+
+        Args:
+            words: ``[T, word_dim, 2h, 2w]``, where there is such a guidance.
+        """
         first, *rest = self.conv["double_conv"]
-        shared = F.conv2d(guidance, first.weight[:, self.own :], padding=1)
-        x = F.conv2d(self.up(x), first.weight[:, : self.own], padding=1) + shared
+        shared = F.conv2d(guidance, first.weight[:, self.shared], padding=1)
+        x, weight = self.up(x), first.weight[:, : self.own]
+        if words is not None:
+            x, weight = torch.cat([x, words], 1), torch.cat([weight, first.weight[:, self.shared.stop :]], 1)
+        x = F.conv2d(x, weight, padding=1) + shared
         for layer in rest:
             x = layer(x)
         return x

@@ -65,10 +65,12 @@ class WholePhoto(Framing):
     padding cut off, bilinear to the photo. Without it maps are activated as they are and stretched over the photo,
     padding included (CAT-Seg without windows).
 
+    With ``activate_last`` the activation comes after both resizings, at the photo's pixels (SAN).
+
     Args:
         pad_multiple: both sides become multiples of this; ``None``: no padding.
         side: side of the square that the padded image is resized to (bilinear, aspect ratio dropped); ``None``: none.
-        cut_padding: see above.
+        cut_padding, activate_last: see above.
         activation: see :class:`Framing`.
     """
 
@@ -78,8 +80,10 @@ class WholePhoto(Framing):
         side: int | None = None,
         cut_padding: bool = True,
         activation: str = "sigmoid",
+        activate_last: bool = False,
     ) -> None:
         super().__init__(activation)
+        self.activate_last = activate_last
         self.pad_multiple = side_in_pixels("pad_multiple", pad_multiple, 32) if pad_multiple is not None else None
         self.side = side_in_pixels("side", side, 384) if side is not None else None
         self.cut_padding = cut_padding
@@ -105,6 +109,9 @@ class WholePhoto(Framing):
                 F.pad(bilinear_matrix(n, m), (0, full - n))
                 for n, m, full in zip(image_size, size, self.padded(image_size), strict=True)
             ]
+        if self.activate_last:
+            steps = outer if inner is None else [second @ first for second, first in zip(outer, inner, strict=True)]
+            inner, outer = _pair(steps), [torch.eye(n) for n in size]
         classes = None if prediction.classes is None else prediction.classes[0]
         return self._scores([DecodedPart(maps, _on(maps, inner), _on(maps, _pair(outer)), classes)])
 

@@ -1,8 +1,17 @@
 """Segmentors: models that turn photos and words into labels."""
 
+from ovseg.segmentors.declip_training import DeclipTrainer
 from ovseg.segmentors.decoder import DecoderSegmentor
 from ovseg.segmentors.dinoiser_training import DinoiserTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
+from ovseg.segmentors.pseudo_labels import PseudoLabelTrainer
 from ovseg.segmentors.sam_clip import SamClipSegmentor
 
-__all__ = ["DecoderSegmentor", "DinoiserTrainer", "OpenVocabSegmentor", "SamClipSegmentor"]
+__all__ = [
+    "DeclipTrainer",
+    "DecoderSegmentor",
+    "DinoiserTrainer",
+    "OpenVocabSegmentor",
+    "PseudoLabelTrainer",
+    "SamClipSegmentor",
+]

@@ -97,8 +97,7 @@ class DecoderSegmentor(PhotoSegmentor):
 
     def features(self, frames: Tensor) -> Features:
         """What the decoder keeps of normalised inputs ``[B, 3, H, W]``."""
-        record = self.decoder.needs_inputs_of(len(self.backbone.tower.blocks))
-        return self.decoder.encode(self.backbone(frames, record))
+        return self.decoder.features(frames, self.backbone)
 
     # ------------------------------------------------------------------ training
     def forward(

@@ -28,6 +28,7 @@ class WordModel(KeepsFloat32, BaseModel):
         templates: name of a template set or a list of templates with ``{}``.
         auxiliary_text: arguments of :class:`ovseg.text.auxiliary.AuxiliaryText`: a further text per class, mixed into
             the embedding of its names (ITACLIP).
+        templates_apart: words have one embedding per template, for decoders that read them so (SED).
         text_cache: folder of the text-embedding cache; ``None``: the default folder; ``False``: no cache.
         data_preprocessor, init_cfg, train_cfg, test_cfg, pretrained: MMEngine's and MMSegmentation's habits.
     """
@@ -39,6 +40,7 @@ class WordModel(KeepsFloat32, BaseModel):
         vocabulary: dict | None = None,
         templates: str | Sequence[str] = "openai_80",
         auxiliary_text: dict | None = None,
+        templates_apart: bool = False,
         text_cache: str | Path | bool | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -56,7 +58,10 @@ class WordModel(KeepsFloat32, BaseModel):
             templates=templates,
             cache_dir=text_cache or None,
             cache=text_cache is not False,
+            templates_apart=templates_apart,
         )
+        if templates_apart and auxiliary_text:
+            raise ValueError("auxiliary_text is mixed into one embedding per name; drop it or templates_apart")
         self.words_lock = WordsLock()  # the words are changed and read together
         self.vocabulary: Vocabulary | None = None
         self._encoded_by: str | None = None  # fingerprint of the text tower that made `text`
@@ -75,7 +80,8 @@ class WordModel(KeepsFloat32, BaseModel):
         Args:
             vocabulary: a :class:`Vocabulary`, or what :meth:`Vocabulary.of` makes one from: names (``'sofa; couch'``
                 gives one class two queries), a packaged name, a class file, a mapping of names to synonyms.
-            embeddings: ``[Q, D]`` unit vectors to use instead of encoding the queries.
+            embeddings: ``[Q, D]`` (with ``templates_apart`` ``[Q, P, D]``) unit vectors to use instead of encoding the
+                queries.
         """
         vocabulary = Vocabulary.of(vocabulary)
         encoded_by = None
@@ -94,7 +100,10 @@ class WordModel(KeepsFloat32, BaseModel):
 
     @torch.inference_mode(False)
     def embed_words(self, vocabulary: Vocabulary) -> Tensor:
-        """Unit embeddings ``[Q, D]`` float32 of a vocabulary's queries, the auxiliary text mixed in; nothing is set."""
+        """Unit embeddings ``[Q, D]`` (``[Q, P, D]``) float32 of a vocabulary's queries, the auxiliary text mixed in.
+
+        Nothing is set.
+        """
         text = self.text_encoder.encode(vocabulary)
         if self.auxiliary_text is not None:
             text = self.auxiliary_text.mix(text, vocabulary, self.text_encoder)

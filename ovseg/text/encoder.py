@@ -41,6 +41,7 @@ class TextEncoder:
         cache_dir: where embeddings are kept; None: :func:`ovseg.text.cache.default_cache_dir`.
         dtype: precision of the matrix products, e.g. ``torch.bfloat16``; None: the model's own.
         cache: False keeps nothing on disk and reads nothing.
+        templates_apart: embeddings are not averaged over the templates; a query has one for each (SED).
 
     Attributes:
         templates: the :class:`Templates`.
@@ -56,10 +57,12 @@ class TextEncoder:
         cache_dir: str | Path | None = None,
         dtype: torch.dtype | None = None,
         cache: bool = True,
+        templates_apart: bool = False,
     ) -> None:
         self.clip = clip
         self.tokenizer = tokenizer
         self.templates = get_templates(templates)
+        self.templates_apart = templates_apart
         self.fallback_reason = CausalTextTower.not_supported(clip)
         self._content = Fingerprint()
         self._dtype = dtype
@@ -76,7 +79,8 @@ class TextEncoder:
         Per query: every template is encoded and L2-normalised; their mean is L2-normalised.
 
         Returns:
-            float32 ``[n_queries, D]`` unit vectors on the CPU, in the order of ``vocabulary.queries``.
+            float32 ``[n_queries, D]`` unit vectors on the CPU, in the order of ``vocabulary.queries``; with
+            ``templates_apart`` ``[n_queries, P, D]`` for P templates.
 
         Raises:
             ValueError: the tokenizer does not belong to the model.
@@ -124,11 +128,14 @@ class TextEncoder:
         return self._encode_queries(list(vocabulary.queries), owners)
 
     def _encode_queries(self, queries: list[str], owners: list[str]) -> Tensor:
-        """``[n, D]`` embeddings averaged over the templates; ``owners`` name the queries in warnings."""
+        """``[n, D]`` embeddings averaged over the templates, or ``[n, P, D]`` of each of them.
+
+        ``owners`` name the queries in warnings.
+        """
         prompts = [prompt for query in queries for prompt in self.templates.prompts(query)]
         prompt_owners = [owner for owner in owners for _ in range(len(self.templates))]
         embeddings = self._embed(prompts, prompt_owners).unflatten(0, (len(queries), -1))
-        return F.normalize(embeddings.mean(1), dim=-1)
+        return embeddings if self.templates_apart else F.normalize(embeddings.mean(1), dim=-1)
 
     def _embed(self, prompts: list[str], owners: list[str]) -> Tensor:
         tokens = self._tokenize(prompts, owners)
@@ -173,7 +180,8 @@ class TextEncoder:
         probe = self.tokenizer([_PROBE]).tolist()
         # The architecture is part of the key, because it is not in the weights: the same file read with GELU
         # instead of QuickGELU gives other embeddings.
-        context = json.dumps([weights, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe])
+        parts = [weights, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe]
+        context = json.dumps([*parts, "templates apart"] if self.templates_apart else parts)
         if self._cache is None or self._cache[0] != context:
             self._cache = (context, EmbeddingCache(self._cache_dir, context))
         return self._cache[1]

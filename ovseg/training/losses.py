@@ -35,7 +35,7 @@ class BinaryMapLoss(SegmentationLoss):
     """Every word's map on its own: binary cross-entropy at the size of the labels (CAT-Seg, section 3.4).
 
     The mean is taken over all pixels and words; pixels without a class count, as pixels of no word. Maps are resized
-    (bilinear) to the labels.
+    (bilinear) to the labels. Maps of earlier stages in ``extras['auxiliary_0']``, ... have the same loss (SED).
 
     Args:
         ignore: leave pixels without a class out of the mean instead.
@@ -46,17 +46,61 @@ class BinaryMapLoss(SegmentationLoss):
         self.ignore = ignore
 
     def forward(self, prediction: Prediction, labels: Tensor, ignore_index: int) -> dict[str, Tensor]:
-        """``loss_maps``, and ``accuracy_maps``: the share of labelled pixels whose largest map is their class's."""
-        logits = F.interpolate(prediction.maps, size=labels.shape[1:], mode="bilinear", align_corners=False)
-        words = logits.shape[1]
-        known = labels != ignore_index
-        if labels[known].numel() and not 0 <= int(labels[known].min()) <= int(labels[known].max()) < words:
-            raise ValueError(f"labels up to {int(labels[known].max())} for the maps of {words} words")
+        """``loss_maps``, and ``accuracy_maps``: the share of labelled pixels whose largest map is their class's.
+
+        Those of auxiliary maps are ``loss_auxiliary_0``, ...
+        """
+        known, words = labels != ignore_index, prediction.maps.shape[1]
+        check_labels(labels[known], words)
         target = F.one_hot(labels.masked_fill(~known, words), words + 1)[..., :words].permute(0, 3, 1, 2)
-        weight = known[:, None].to(logits.dtype) if self.ignore else None
-        losses = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), weight, reduction="none")
-        count = known.sum() * words if self.ignore else losses.numel()
-        with torch.no_grad():
-            right = (logits.argmax(1) == labels) & known
-            accuracy = right.sum() / known.sum().clamp(min=1)
-        return {"loss_maps": losses.sum() / count if self.ignore else losses.mean(), "accuracy_maps": accuracy}
+        losses = {"loss_maps": self._of_maps(prediction.maps, target, known)}
+        for name, maps in prediction.extras.items():
+            if name.startswith("auxiliary_"):
+                losses[f"loss_{name}"] = self._of_maps(maps, target, known)
+        return {**losses, "accuracy_maps": accuracy(prediction.maps, labels, known)}
+
+    def _of_maps(self, maps: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        logits = F.interpolate(maps, size=target.shape[2:], mode="bilinear", align_corners=False)
+        target = target.to(logits.dtype)
+        if not self.ignore:
+            return F.binary_cross_entropy_with_logits(logits, target)
+        weight = known[:, None].to(logits.dtype)
+        total = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+        return total / (known.sum() * target.shape[1])
+
+
+@LOSSES.register_module()
+class PixelLoss(SegmentationLoss):
+    """Cross-entropy over the words at every pixel that has a class; maps are resized (bilinear) to the labels.
+
+    Args:
+        logit_scale: factor of the maps.
+    """
+
+    def __init__(self, logit_scale: float = 1.0) -> None:
+        super().__init__()
+        self.logit_scale = float(logit_scale)
+
+    def forward(self, prediction: Prediction, labels: Tensor, ignore_index: int) -> dict[str, Tensor]:
+        """``loss_pixels``, and ``accuracy_pixels``: the share of labelled pixels whose largest map is their class's."""
+        known = labels != ignore_index
+        check_labels(labels[known], prediction.maps.shape[1])
+        maps = F.interpolate(prediction.maps, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        target = labels.masked_fill(~known, -1)
+        total = F.cross_entropy(self.logit_scale * maps, target, ignore_index=-1, reduction="sum")
+        loss = total / known.sum().clamp(min=1)
+        return {"loss_pixels": loss, "accuracy_pixels": accuracy(prediction.maps, labels, known)}
+
+
+def check_labels(labels: Tensor, words: int) -> None:
+    """Raise a ``ValueError`` for labels that are no word."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < words:
+        raise ValueError(f"labels {int(labels.min())} to {int(labels.max())} for the maps of {words} words")
+
+
+@torch.no_grad()
+def accuracy(maps: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Share of the ``known`` pixels whose largest map (resized) is that of their label."""
+    logits = F.interpolate(maps, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    right = (logits.argmax(1) == labels) & known
+    return right.sum() / known.sum().clamp(min=1)

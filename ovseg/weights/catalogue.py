@@ -452,6 +452,43 @@ def _decoders() -> Iterable[WeightCard]:
             "the masks of COCO-Stuff. Checkpoints of CAT-Seg v1 have another layout.",
         )
 
+    for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
+        yield WeightCard(
+            name=f"sed/{size}",
+            kind="decoder",
+            family="SED",
+            arch=arch,
+            sources=(),
+            licence="not stated (the code is Apache-2.0)",
+            commercial="ask",
+            image_size=320,
+            **_CLIP_NORM,
+            layout="sed",
+            home="https://github.com/xb534/SED",
+            notes="LAION's ConvNeXt CLIP, finetuned, with the decoder of SED (CVPR 2024), in one file on Google Drive, "
+            "linked from its page; trained on the masks of COCO-Stuff.",
+        )
+    for size, arch, image_size in (
+        ("b_16", "ViT-B-16-quickgelu", 224),
+        ("large_14", "ViT-L-14-336-quickgelu", 336),
+    ):
+        yield WeightCard(
+            name=f"san/vit_{size}",
+            kind="decoder",
+            family="SAN",
+            arch=arch,
+            sources=(Source(f"https://huggingface.co/Mendel192/san/resolve/main/san_vit_{size}.pth"),),
+            licence="not stated (the code is MIT)",
+            commercial="ask",
+            image_size=image_size,
+            **_CLIP_NORM,
+            quickgelu=True,
+            layout="san",
+            home="https://huggingface.co/Mendel192/san",
+            notes="OpenAI's CLIP with the side adapter network of SAN (CVPR 2023), in one file; trained on the masks "
+            "of COCO-Stuff.",
+        )
+
 
 # ------------------------------------------------------------------------- masks of models in transformers
 def _masks() -> Iterable[WeightCard]:

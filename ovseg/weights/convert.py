@@ -54,6 +54,38 @@ def dinoiser_heads(weights: Mapping[str, Tensor]) -> Weights:
     return heads or dict(weights)
 
 
+_EVA_NAMES = {
+    ".attn.inner_attn_ln.": ".attn.norm.",
+    ".attn.q_bias": ".attn.q_proj.bias",
+    ".attn.v_bias": ".attn.v_proj.bias",
+    ".mlp.w1.": ".mlp.fc1_g.",
+    ".mlp.w2.": ".mlp.fc1_x.",
+    ".mlp.ffn_ln.": ".mlp.norm.",
+    ".mlp.w3.": ".mlp.fc2.",
+}
+
+
+def is_eva_clip(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of EVA-CLIP's own code (BAAI's files, and towers that DeCLIP has tuned)."""
+    return "visual.blocks.0.attn.inner_attn_ln.weight" in weights
+
+
+def eva_clip(weights: Mapping[str, Tensor]) -> Weights:
+    """Keys of EVA-CLIP's own EVA-02 models to open_clip's, whose image tower is timm's.
+
+    Its rotary tables are constants, and are dropped.
+    """
+    out: Weights = {}
+    for key, value in weights.items():
+        if key.startswith("visual.") and ".rope." not in key:
+            key = "visual.trunk." + key.removeprefix("visual.")
+            for theirs, ours in _EVA_NAMES.items():
+                key = key.replace(theirs, ours)
+        if ".rope." not in key:
+            out[key] = value
+    return out
+
+
 def transformers_clip(weights: Mapping[str, Tensor]) -> Weights:
     """Keys of Hugging Face transformers' ``CLIPModel`` to open_clip's ``CLIP``.
 

@@ -54,6 +54,91 @@ def _catseg_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) ->
     return out
 
 
+_SAN_CLIP = {"clip_visual_extractor.": "visual.", "clip_rec_head.": "visual.", "ov_classifier.": ""}
+_SAN_DECODER = {"side_adapter_network.": "network.", "ov_classifier.bg_embed": "bg_embed"}
+_SAN_CONSTANTS = ("criterion.empty_weight", "ov_classifier.attn_mask")
+_RESBLOCK = re.compile(r"(clip_visual_extractor|clip_rec_head)\.resblocks\.(\d+)\.(.+)")
+
+
+def _san_clip(weights: Mapping[str, Tensor]) -> Weights:
+    """SAN splits CLIP's image tower in two, the second part numbered from 0 again, and keeps the text tower apart."""
+    blocks = [match for match in map(_RESBLOCK.fullmatch, weights) if match]
+    first = 1 + max((int(m[2]) for m in blocks if m[1] == "clip_visual_extractor"), default=-1)
+    out: Weights = {}
+    for key, value in weights.items():
+        match = _RESBLOCK.fullmatch(key)
+        if match:
+            index = int(match[2]) + (first if match[1] == "clip_rec_head" else 0)
+            out[f"visual.transformer.resblocks.{index}.{match[3]}"] = value
+        elif key not in _SAN_CONSTANTS and key not in _SAN_DECODER:
+            for theirs, ours in _SAN_CLIP.items():
+                if key.startswith(theirs):
+                    out[ours + key.removeprefix(theirs)] = value
+    return out
+
+
+def _san_decoder(weights: Mapping[str, Tensor]) -> Weights:
+    out: Weights = {}
+    for key, value in weights.items():
+        names = [ours + key.removeprefix(theirs) for theirs, ours in _SAN_DECODER.items() if key.startswith(theirs)]
+        if names:
+            out[names[0]] = value
+        elif key not in _SAN_CONSTANTS and not key.startswith(tuple(_SAN_CLIP)):
+            out[key] = value
+    return out
+
+
+def _san_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    """SAN's split lies after three quarters of the blocks: 9 of 12, 18 of 24."""
+    block = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.(.+)")
+    split = 3 * (1 + max(int(m[1]) for m in map(block.fullmatch, clip) if m)) // 4
+    out: Weights = {}
+    for key, value in clip.items():
+        match = block.fullmatch(key)
+        if match:
+            index = int(match[1])
+            part = "clip_visual_extractor" if index < split else "clip_rec_head"
+            out[f"{part}.resblocks.{index - split * (index >= split)}.{match[2]}"] = value
+        elif not key.startswith("visual."):
+            out["ov_classifier." + key] = value
+        else:
+            name = key.removeprefix("visual.")
+            last = name.startswith(("ln_post.", "proj"))
+            out[("clip_rec_head." if last else "clip_visual_extractor.") + name] = value
+    for key, value in decoder.items():
+        out[("ov_classifier." + key) if key == "bg_embed" else "side_adapter_" + key] = value
+    return out
+
+
+_SED_NAMES = {
+    ".cnext.dwconv.": ".cnext.conv_dw.",
+    ".cnext.pwconv1.": ".cnext.mlp.fc1.",
+    ".cnext.pwconv2.": ".cnext.mlp.fc2.",
+}
+_SED_UP = re.compile(r"(decoder\d\.)(up\.|conv\.)")
+
+
+def _sed_clip(weights: Mapping[str, Tensor]) -> Weights:
+    return {k.removeprefix(_CLIP): v for k, v in weights.items() if k.startswith(_CLIP)}
+
+
+def _sed_decoder(weights: Mapping[str, Tensor]) -> Weights:
+    own = {k.removeprefix(_AGGREGATOR): v for k, v in weights.items() if not k.startswith(_CLIP)}
+    return {_SED_UP.sub(r"\1enlarge.\2", _renamed(k, _SED_NAMES)): v for k, v in own.items()}
+
+
+def _sed_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    back = {ours: theirs for theirs, ours in _SED_NAMES.items()} | {".enlarge.": "."}
+    out = {_CLIP + key: value for key, value in clip.items()}
+    return out | {_AGGREGATOR + _renamed(key, back): value for key, value in decoder.items()}
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        key = key.replace(old, new)
+    return key
+
+
 def joint_projections(weights: Mapping[str, Tensor]) -> Weights:
     """``attn.{q,k,v}_proj_weight`` to ``attn.in_proj_weight``; other keys pass."""
     out: Weights = {}
@@ -81,5 +166,7 @@ def separate_projections(weights: Mapping[str, Tensor]) -> Weights:
 
 LAYOUTS: dict[str, Layout] = {
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
+    "sed": Layout(_sed_clip, _sed_decoder, _sed_joined),
+    "san": Layout(_san_clip, _san_decoder, _san_joined),
 }
 """Layouts by the name that a card of the catalogue gives in ``layout``."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .assemble import assemble, skip_initialisation
 from .catalogue import WeightCard, get_card
-from .convert import dino_backbone, dinoiser_heads, transformers_clip
+from .convert import dino_backbone, dinoiser_heads, eva_clip, is_eva_clip, transformers_clip
 from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .hybrid import build_clip
@@ -71,7 +71,7 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
     """Loads a CLIP model.
 
     Reads OpenAI's TorchScript archives and plain state dicts, open_clip's .safetensors, .bin and .pt files including
-    training checkpoints, and ``CLIPModel`` files of Hugging Face transformers.
+    training checkpoints, EVA-CLIP's own files, and ``CLIPModel`` files of Hugging Face transformers.
 
     Args:
         name: A CLIP entry of the catalogue, e.g. ``openai/ViT-B-16``, or ``nano``; or a trained segmenter, whose
@@ -195,6 +195,8 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
         weights = LAYOUTS[card.layout].clip(weights)
     if any(key.startswith("vision_model.") for key in weights):
         weights = transformers_clip(weights)
+    if is_eva_clip(weights):
+        weights = eva_clip(weights)
     model_config = dict(_clip_config(card)["model_cfg"])
     custom_text = model_config.pop("custom_text", False)
     with skip_initialisation():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.decoders import Prediction
-from ovseg.training import BinaryMapLoss
+from ovseg.training import BinaryMapLoss, PixelLoss
 
 
 def case():
@@ -37,5 +37,25 @@ def test_pixels_without_a_class_can_be_left_out():
 def test_labels_beyond_the_words_are_named():
     prediction, labels = case()
     labels[1, 3, 3] = 7
-    with pytest.raises(ValueError, match="labels up to 7 for the maps of 3 words"):
+    with pytest.raises(ValueError, match="labels . to 7 for the maps of 3 words"):
         BinaryMapLoss()(prediction, labels, 255)
+
+
+def test_auxiliary_maps_have_the_loss_of_the_last():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2, 8, 8), generator=generator)
+    maps, small = torch.randn(2, 3, 4, 4, generator=generator), torch.randn(2, 3, 2, 2, generator=generator)
+    losses = BinaryMapLoss()(Prediction(maps, extras={"auxiliary_0": small, "class_logits": small}), labels, 255)
+    assert set(losses) == {"loss_maps", "loss_auxiliary_0", "accuracy_maps"}
+    torch.testing.assert_close(losses["loss_auxiliary_0"], BinaryMapLoss()(Prediction(small), labels, 255)["loss_maps"])
+
+
+def test_pixels_without_a_class_are_left_out_of_the_pixel_loss():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2, 8, 8), generator=generator)
+    labels[0] = 255
+    maps = torch.randn(2, 3, 8, 8, generator=generator)
+    losses = PixelLoss(2.0)(Prediction(maps), labels, 255)
+    torch.testing.assert_close(losses["loss_pixels"], F.cross_entropy(2 * maps[1:], labels[1:]))
+    torch.testing.assert_close(losses["accuracy_pixels"], (maps[1].argmax(0) == labels[1]).float().mean())
+    assert float(PixelLoss()(Prediction(maps), torch.full_like(labels, 255), 255)["loss_pixels"]) == 0
