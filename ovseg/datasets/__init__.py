@@ -1,23 +1,28 @@
 """Data sets: reading photos and label maps, the pipeline's transforms, the benchmarks, their conversion."""
 
-from ovseg.datasets.augment import RandomView
+from ovseg.datasets.augment import BoxCrops, RandomView
 from ovseg.datasets.benchmarks import BENCHMARKS, Benchmark
 from ovseg.datasets.dataset import SegmentationDataset, load_class_names
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.datasets.sampler import EvalSampler
+from ovseg.datasets.training_views import ColourJitter, CropAndPad, Mirror
 from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
 
 __all__ = [
     "BENCHMARKS",
     "MAX_PIXELS",
     "Benchmark",
+    "BoxCrops",
+    "ColourJitter",
+    "CropAndPad",
     "DatasetNotFound",
     "EvalSampler",
     "ImageReadError",
     "LoadImage",
     "LoadMask",
     "MaskReadError",
+    "Mirror",
     "PackInputs",
     "RandomView",
     "ResizePIL",

@@ -65,13 +65,16 @@ class WholePhoto(Framing):
     padding cut off, bilinear to the photo. Without it maps are activated as they are and stretched over the photo,
     padding included (CAT-Seg without windows).
 
-    With ``activate_last`` the activation comes after both resizings, at the photo's pixels (SAN).
-
     Args:
         pad_multiple: both sides become multiples of this; ``None``: no padding.
         side: side of the square that the padded image is resized to (bilinear, aspect ratio dropped); ``None``: none.
-        cut_padding, activate_last: see above.
+        cut_padding: see above.
         activation: see :class:`Framing`.
+        activate_at: with ``cut_padding``: ``'padded'`` as above; ``'photo'``: logits are brought to the photo first
+            (SAN; FC-CLIP where panoptic or instance masks are wanted, too).
+
+    Raises:
+        ValueError: for an unknown ``activate_at``, or ``'photo'`` without ``cut_padding``.
     """
 
     def __init__(
@@ -80,10 +83,14 @@ class WholePhoto(Framing):
         side: int | None = None,
         cut_padding: bool = True,
         activation: str = "sigmoid",
-        activate_last: bool = False,
+        activate_at: str = "padded",
     ) -> None:
         super().__init__(activation)
-        self.activate_last = activate_last
+        if activate_at not in ("padded", "photo"):
+            raise ValueError(f"activate_at is {activate_at!r}; choose 'padded' or 'photo'")
+        if activate_at == "photo" and not cut_padding:
+            raise ValueError("activate_at='photo' needs cut_padding: without it there is one resizing only")
+        self.activate_at = activate_at
         self.pad_multiple = side_in_pixels("pad_multiple", pad_multiple, 32) if pad_multiple is not None else None
         self.side = side_in_pixels("side", side, 384) if side is not None else None
         self.cut_padding = cut_padding
@@ -109,9 +116,9 @@ class WholePhoto(Framing):
                 F.pad(bilinear_matrix(n, m), (0, full - n))
                 for n, m, full in zip(image_size, size, self.padded(image_size), strict=True)
             ]
-        if self.activate_last:
-            steps = outer if inner is None else [second @ first for second, first in zip(outer, inner, strict=True)]
-            inner, outer = _pair(steps), [torch.eye(n) for n in size]
+        if self.activate_at == "photo":
+            inner = _pair(last @ first for last, first in zip(outer, inner, strict=True))
+            outer = [torch.eye(n) for n in size]
         classes = None if prediction.classes is None else prediction.classes[0]
         return self._scores([DecodedPart(maps, _on(maps, inner), _on(maps, _pair(outer)), classes)])
 

@@ -63,7 +63,7 @@ class GradualFusionDecoder(Decoder):
     """SED's decoder beside a ConvNeXt CLIP; texts are given for every template apart.
 
     Args:
-        tower: the encoder, see :class:`ovseg.backbones.ConvNextClip`: its ``channels`` and ``embed_dim`` are read.
+        tower: of a ConvNeXt CLIP (:class:`ovseg.backbones.ConvNextTower`); its ``channels`` are read.
         weights, checkpoint: see :class:`ovseg.decoders.Decoder`.
         templates: number of templates.
         early_rejection: at every size classes stay that are among so many best at some cell; the others' probability is
@@ -107,7 +107,7 @@ class GradualFusionDecoder(Decoder):
             backbone: the encoder.
         """
         maps = backbone(frames)
-        dense = F.normalize(backbone.embed(maps[-1].permute(0, 2, 3, 1)), dim=-1).permute(0, 3, 1, 2)
+        dense = F.normalize(backbone.tower.project(maps[-1].permute(0, 2, 3, 1)), dim=-1).permute(0, 3, 1, 2)
         finer = zip(self.decoder_guidance_projection, maps[-2::-1], strict=True)
         # the encoder is not trained through the guidance
         return {"dense": dense, **{f"guide{i}": project(m.detach()) for i, (project, m) in enumerate(finer, start=1)}}

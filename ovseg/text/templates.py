@@ -45,25 +45,24 @@ class Templates:
         return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
 
 
-_SCENE = ("There is a {} in the scene", "There is the {} in the scene", "a photo of a {} in the scene")
-_SIZES = ("small", "medium", "large")
-VILD = (
-    *("a photo of a {}.", "This is a photo of a {}", *_SCENE),
-    *(f"a photo of a {size} {{}}." for size in _SIZES),
-    *(f"This is a photo of a {size} {{}}." for size in _SIZES),
-    *(f"There is a {size} {{}} in the scene." for size in _SIZES),
-)
-"""The 14 templates of ViLD (Gu et al., ICLR 2022) as SAN, OVSeg, FC-CLIP and MAFT+ write them."""
-
 # open_clip keeps its templates as functions of the name; calling them with "{}" gives the text back.
+_VILD_PLACES = ("a photo of a {} {{}}.", "This is a photo of a {} {{}}.", "There is a {} {{}} in the scene.")
+_VILD = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    *(place.format(size) for place in _VILD_PLACES for size in ("small", "medium", "large")),
+)
 TEMPLATE_SETS = {
     templates.name: templates
     for templates in (
         Templates(tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES), "openai_80"),
         Templates(tuple(fill("{}") for fill in SIMPLE_IMAGENET_TEMPLATES), "simple"),
         Templates(("a photo of a {}.",), "photo"),
-        Templates(VILD, "vild"),
         Templates(("{}",), "plain"),
+        Templates(_VILD, "vild"),
     )
 }
 
@@ -73,8 +72,9 @@ def get_templates(templates: str | Sequence[str] | Templates) -> Templates:
 
     Args:
         templates: ``'openai_80'`` (CLIP's 80 ImageNet templates), ``'simple'`` (CLIP's 7 best of them), ``'photo'``
-            ("a photo of a {}."), ``'vild'`` (14 of ViLD), ``'plain'`` (the bare name), a list of sentences with
-            ``{}``, or a :class:`Templates`, which is returned as it is.
+            ("a photo of a {}."), ``'plain'`` (the bare name), ``'vild'`` (ViLD's 14, without its rule for articles:
+            SAN, FC-CLIP, MAFT+, OVSeg), a list of sentences with ``{}``, or a
+            :class:`Templates`, which is returned as it is.
 
     Raises:
         ValueError: unknown name, empty list, or a template without exactly one ``{}``.

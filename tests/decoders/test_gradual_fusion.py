@@ -17,7 +17,8 @@ CHANNELS, TEMPLATES, WIDTH = (8, 16, 24, 32), 3, 12
 class Encoder:
     """A ConvNeXt as decoders know it: four maps, and a step into the text space."""
 
-    channels, embed_dim = CHANNELS, WIDTH
+    def __init__(self):
+        self.tower = SimpleNamespace(project=lambda vectors: vectors @ images(CHANNELS[-1], WIDTH, seed=4))
 
     def __call__(self, frames):
         sizes = [(frames.shape[2] // s, frames.shape[3] // s) for s in (4, 8, 16, 32)]
@@ -25,15 +26,11 @@ class Encoder:
         waves = [torch.linspace(-1, 1, channels).view(-1, 1, 1) for channels in CHANNELS]
         return [m.repeat(1, len(w), 1, 1)[:, : len(w)] * w for m, w in zip(pooled, waves, strict=True)]
 
-    def embed(self, vectors):
-        return vectors @ images(CHANNELS[-1], WIDTH, seed=4)
-
 
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    tower = SimpleNamespace(channels=CHANNELS, embed_dim=WIDTH)
-    return GradualFusionDecoder(tower, templates=TEMPLATES).eval()
+    return GradualFusionDecoder(SimpleNamespace(channels=CHANNELS), templates=TEMPLATES).eval()
 
 
 def words(count, seed=2):
