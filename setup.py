@@ -73,6 +73,7 @@ setup(
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # ovseg's own CUDA kernels
         "sam": ["transformers>=5"],  # SAM 2, Mask2Former and EoMT as sources of regions
+        "trained": ["transformers>=5"],  # Mask2Former's parts: losses of mask decoders
         "crf": ["pydensecrf2>=1.1"],  # built from source: needs a C++ compiler, takes minutes
         # No bound on gradio would let a resolver that wants a newer pillow fall back to gradio 3, which has no cap.
         "demo": ["gradio>=6"],
