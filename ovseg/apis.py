@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -151,22 +151,22 @@ class Segmenter:
         if short_side is not None:
             short_side = side_in_pixels("short_side", short_side, DEFAULT_SHORT_SIDE)
         device = resolve_device(device)
-        config = _config_of(config, method, weights)
-        model = config.model.copy()
+        settings = _config_of(config, method, weights)
+        model = settings.model.copy()
         model.vocabulary = None
         if checkpoint is not None:
             model.backbone.checkpoint = str(checkpoint)
         self.model = MODELS.build(model).to(device).eval()
         if not hasattr(self.model, "prepare"):
             raise SetupError(
-                f"config {config.filename}: {model.type} is trained, it segments no photos; give a config that is "
+                f"config {settings.filename}: {model.type} is trained, it segments no photos; give a config that is "
                 "evaluated"
             )
         set_precision(self.model, precision or "auto", unstated_only=precision is None)
         self._told: set[str] = set()
         self._thresholds = (self.model.head.threshold, self.model.head.area_threshold)
-        self._resize, self.short_side, note = _resize_steps(config, short_side)
-        self.protocol = "; ".join(filter(None, [config.get("protocol") or f"config {config.filename}", note]))
+        self._resize, self.short_side, note = _resize_steps(settings, short_side)
+        self.protocol = "; ".join(filter(None, [settings.get("protocol") or f"config {settings.filename}", note]))
 
     @classmethod
     def from_config(cls, config: str | Path | Config, **kwargs) -> Segmenter:
@@ -340,9 +340,13 @@ class Segmenter:
         def work() -> Iterator[SegmentationResult | FailedPhoto]:
             with contextlib.closing(in_batches(images, read, segment, batch)) as outcomes:
                 for source, result, error in outcomes:
-                    if error is not None and on_error == "raise":
+                    if error is None:
+                        assert result is not None  # one of the two is there
+                        yield result
+                    elif on_error == "raise":
                         raise error
-                    yield result if error is None else FailedPhoto(source, error)
+                    else:
+                        yield FailedPhoto(source, error)
 
         return work()
 
@@ -364,7 +368,7 @@ class Segmenter:
 
     def _photo(self, array: np.ndarray, source: Picture) -> Photo:
         """A photo made ready: resized as the config says."""
-        results = dict(image=array, original=array, ori_shape=array.shape[:2])
+        results: dict[str, Any] = dict(image=array, original=array, ori_shape=array.shape[:2])
         if isinstance(source, str | Path):
             results["img_path"] = str(source)
         for step in self._resize:
@@ -417,7 +421,9 @@ def load(
     if config is not None and (method is not None or weights is not None):
         given = f"method={method!r}" if method is not None else f"weights={weights!r}"
         raise SetupError(f"{given} together with a config, which names both: give one or the other")
-    named = {name: value for name, value in (("method", method), ("weights", weights)) if value is not None}
+    named: dict[str, Any] = {
+        name: value for name, value in (("method", method), ("weights", weights)) if value is not None
+    }
     return Segmenter(
         **named, config=config, checkpoint=checkpoint, device=device, short_side=short_side, precision=precision
     )
@@ -451,13 +457,14 @@ def _config_of(config: str | Path | Config | None, method: str, weights: str) ->
         return method_config(method, weights)
     if isinstance(config, Config):
         check_config(config)
+        loaded = config
     elif isinstance(config, str | Path):
-        config = load_config(config)
+        loaded = load_config(config)
     else:
         raise SetupError(f"config is a {type(config).__name__}; give a file or an MMEngine Config")
-    if not isinstance(config.get("model"), Mapping):
-        raise SetupError(f"config {config.filename or ''} has no model: give the config of a method")
-    return config
+    if not isinstance(loaded.get("model"), Mapping):
+        raise SetupError(f"config {loaded.filename or ''} has no model: give the config of a method")
+    return loaded
 
 
 def _resize_steps(config: Config, short_side: int | None) -> tuple[list, int | None, str]:

@@ -62,8 +62,10 @@ def result_of(
     if found.regions is not None:
         result.regions = found.regions.cpu().numpy()
     if wanted.confidence:
+        assert found.top_probabilities is not None  # decide gives what it is asked for
         result.confidence = found.top_probabilities[0].cpu().numpy()
     if wanted.top:
+        assert found.top_classes is not None and found.top_probabilities is not None
         result.top_classes = found.top_classes[: wanted.top].cpu().numpy().astype(np.uint16)
         result.top_probabilities = found.top_probabilities[: wanted.top].cpu().numpy()
     return result

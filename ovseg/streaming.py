@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 Source, Item, Result = TypeVar("Source"), TypeVar("Item"), TypeVar("Result")
@@ -18,7 +18,7 @@ _PATIENCE = 5.0
 
 def read_ahead(
     sources: Iterable[Source], read: Callable[[Source], Item], ahead: int
-) -> Iterator[tuple[Source, Item | None, Exception | None]]:
+) -> Generator[tuple[Source, Item | None, Exception | None]]:
     """Sources in their order with what ``read`` makes of them, read in one background thread.
 
     At most ``ahead`` items wait, one more is being read. The thread ends with the iteration, also when the consumer
@@ -83,7 +83,7 @@ def in_batches(
     read: Callable[[Source], Item],
     work: Callable[[list[Source], list[Item]], Sequence[Result]],
     batch: int,
-) -> Iterator[tuple[Source, Result | None, Exception | None]]:
+) -> Generator[tuple[Source, Result | None, Exception | None]]:
     """Sources in their order with what ``work`` makes of ``batch`` items at once; see :func:`read_ahead`.
 
     Where a batch fails, its items are worked on one by one, so that the error stands with the item it belongs to.

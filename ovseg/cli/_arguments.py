@@ -6,6 +6,7 @@ import argparse
 import ast
 import os
 from collections.abc import Sequence
+from typing import Any
 
 
 class CfgOptions(argparse.Action):
@@ -20,11 +21,11 @@ class CfgOptions(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Sequence[str],
+        values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
         options = dict(getattr(namespace, self.dest) or {})
-        for item in values:
+        for item in [values] if isinstance(values, str) else values or ():
             key, equals, text = item.partition("=")
             if not equals or not all(part.strip() for part in key.split(".")):
                 parser.error(f"{option_string} {item!r}: write KEY=VALUE, e.g. model.head.logit_scale=50")

@@ -81,7 +81,10 @@ def convert(name: str, root: Path, force: bool, console: Console) -> int:
     from ovseg.datasets.convert import CONVERTERS, run_jobs
     from ovseg.datasets.files import write_json
 
-    jobs = CONVERTERS[BENCHMARKS[name].converter](root)
+    converter = BENCHMARKS[name].converter
+    if converter is None:
+        return 0  # the official maps are used as they are
+    jobs = CONVERTERS[converter](root)
     failures = run_jobs(jobs, force, console)
     log = root / f"prepare_errors_{name}.json"
     log.unlink(missing_ok=True)
@@ -114,6 +117,7 @@ def check(name: str, root: Path, console: Console) -> bool:
         warnings.simplefilter("ignore", UserWarning)  # the data set's notes are printed below
         dataset = DATASETS.build(Config.fromfile(file).test_dataloader.dataset)
     report = check_dataset(dataset, BENCHMARKS[name], console)
+    assert report.pixels is not None  # counted by check_dataset
     labelled = int(report.pixels.sum())
     ignored = 100 * report.ignored / max(1, labelled + report.ignored)
     present = len(report.names) - len(report.absent)
@@ -145,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     try:
         unpack(benchmark, args.archive, root, console)
-        if benchmark.converter is not None and not args.check:
+        if not args.check:
             failed = convert(args.name, root, args.force, console)
         complete = check(args.name, root, console)
     except (ConversionError, UnsafeArchive, DatasetNotFound, OSError) as error:

@@ -46,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
 
     from ovseg.weights.hashes import cache_dir
 
-    pairs = [("ovseg", __version__), ("python", platform.python_version()), ("platform", platform.platform())]
+    pairs: list[tuple[str, object]] = [
+        ("ovseg", __version__),
+        ("python", platform.python_version()),
+        ("platform", platform.platform()),
+    ]
     pairs += [(name, _version(name)) for name in _PACKAGES]
     pairs += [
         ("threads", f"{torch.get_num_threads()} (inter-op {torch.get_num_interop_threads()})"),

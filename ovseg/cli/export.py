@@ -82,8 +82,10 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _row(path: Path, check: Check) -> tuple[str, str]:
+def _row(path: Path, check: Check | None) -> tuple[str, str]:
     size = f"{path.stat().st_size / 1e6:.1f} MB"
+    if check is None:
+        return str(path), size
     return str(path), f"{size}, cosines within {check.difference:.1g} of torch, {check.labels:.1%} of best words equal"
 
 
@@ -93,13 +95,14 @@ def _write_words(segmenter: Segmenter, args: argparse.Namespace) -> tuple[str, s
     from ovseg.export.onnx import settings_of
 
     try:
-        segmenter.set_vocabulary(Vocabulary.from_argument(args.classes))
+        vocabulary = Vocabulary.from_argument(args.classes)
+        segmenter.set_vocabulary(vocabulary)
     except ValueError as error:
         raise SetupError(str(error)) from error
     model = segmenter.model
     path = args.out.with_name(args.out.name + ".words.json")
     words = {
-        "names": list(segmenter.vocabulary.display_names),
+        "names": list(vocabulary.display_names),
         "word_to_class": model.query_to_class.tolist(),
         "text": model.text.tolist(),
         "settings": settings_of(model),

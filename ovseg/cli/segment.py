@@ -124,7 +124,8 @@ def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
     if not several and not folder.is_dir() and folder.suffix and not (out or "").endswith(("/", "\\")):
         return [folder]
     top = Path(os.path.commonpath([os.path.abspath(p.parent) for p in images]))
-    found, used = [], set()
+    found: list[Path] = []
+    used: set[Path] = set()
     for image in images:
         target = folder / Path(os.path.abspath(image)).relative_to(top).with_suffix(".png")
         number = 0

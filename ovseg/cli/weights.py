@@ -60,7 +60,7 @@ def run_list(args: argparse.Namespace) -> int:
         if (args.kind and card.kind != args.kind) or (args.here and not here):
             continue
         colour = colours[card.commercial]
-        row = (
+        row: tuple[str | Text, ...] = (
             *map(Text, (card.name, card.family, card.licence)),
             Text(card.commercial, colour),
             str(card.image_size or ""),

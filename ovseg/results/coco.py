@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ VOID = 0
 """Panoptic id of pixels without a segment."""
 
 
-def annotations(
+def annotations_of(
     labels: np.ndarray,
     names: Sequence[str],
     image_id: int = 1,
@@ -74,7 +75,8 @@ def dataset(
         photos: file name, ``(H, W)`` and the annotations of each photo.
         names: one name per class.
     """
-    images, everything = [], []
+    images: list[dict[str, object]] = []
+    everything: list[dict[str, object]] = []
     for image_id, (file_name, (height, width), found) in enumerate(photos, 1):
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         for annotation in found:
@@ -84,7 +86,7 @@ def dataset(
 
 
 def labels_from_annotations(
-    found: Iterable[Mapping[str, object]], size: tuple[int, int], names: Sequence[str]
+    found: Iterable[Mapping[str, Any]], size: tuple[int, int], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels ``[H, W]`` uint16 of annotations, later ones over earlier ones, and the bool map of what they cover.
 
@@ -101,13 +103,15 @@ def labels_from_annotations(
         name, index = annotation.get("category_name"), annotation.get("category_id")
         if name is not None and name not in known:
             raise ValueError(f"{who} is of class {name!r}, which is not among the {len(names)} names")
-        if name is None and (not isinstance(index, int) or not 0 <= index < len(names)):
+        if name is not None:
+            index = known[name]
+        elif not isinstance(index, int) or not 0 <= index < len(names):
             raise ValueError(f"{who} has category_id {index!r}; an index below {len(names)} is needed")
         try:
             mask = decode_segmentation(annotation.get("segmentation"), size)
         except MaskCodeError as error:
             raise MaskCodeError(f"{who}: {error}") from None
-        labels[mask] = known[name] if name is not None else index
+        labels[mask] = index
         covered |= mask
     return labels, covered
 
@@ -139,7 +143,7 @@ def panoptic(
 
 
 def labels_from_panoptic(
-    picture: np.ndarray, segments: Iterable[Mapping[str, object]], names: Sequence[str]
+    picture: np.ndarray, segments: Iterable[Mapping[str, Any]], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels ``[H, W]`` uint16 of a panoptic picture, and the bool map of the pixels that have a segment.
 

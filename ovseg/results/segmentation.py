@@ -68,7 +68,7 @@ class SegmentationResult:
         """Share of the image (0..1) of every class that occurs, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
         order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
-        return {self.names[i]: counts[i] / self.labels.size for i in order}
+        return {self.names[i]: float(counts[i] / self.labels.size) for i in order}
 
     def mask(self, name: str) -> np.ndarray:
         """``[H, W]`` bool mask of one class.
@@ -104,6 +104,7 @@ class SegmentationResult:
         """The photo with coloured classes and a legend, uint8 RGB (wider than the photo where there is a legend)."""
         from ovseg.visualization import draw_overlay
 
+        assert self.image is not None  # see __post_init__
         return draw_overlay(self.image, self.labels, self.names, alpha=alpha, legend=legend)
 
     def plot(self, alpha: float = 0.5) -> Figure:
@@ -160,8 +161,8 @@ class SegmentationResult:
     def to_coco(
         self, image_id: int = 1, instances: bool = False, polygons: bool = False, by_regions: bool | None = None
     ) -> list[dict[str, object]]:
-        """COCO annotations that together cover the labels exactly; see :func:`ovseg.results.coco.annotations`."""
-        return coco.annotations(
+        """COCO annotations that together cover the labels exactly; see :func:`ovseg.results.coco.annotations_of`."""
+        return coco.annotations_of(
             self.labels, self.names, image_id, self._regions(by_regions), instances, polygons, self.confidence
         )
 
@@ -262,7 +263,7 @@ class SegmentationResult:
     @classmethod
     def from_rle(
         cls,
-        codes: Mapping[str, Mapping[str, object]],
+        codes: Mapping[str, Mapping[str, Any]],
         names: Sequence[str],
         image: np.ndarray | None = None,
         fill: str | None = None,
@@ -280,7 +281,7 @@ class SegmentationResult:
     @classmethod
     def from_coco(
         cls,
-        annotations: Iterable[Mapping[str, object]],
+        annotations: Iterable[Mapping[str, Any]],
         names: Sequence[str],
         size: Sequence[int] | None = None,
         image: np.ndarray | None = None,

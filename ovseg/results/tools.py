@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _closed(ring: np.ndarray, outer: bool, transform: Transform | None) -> list[
 
 
 def labels_from_geojson(
-    collection: Mapping[str, object], size: tuple[int, int], names: Sequence[str]
+    collection: Mapping[str, Any], size: tuple[int, int], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels ``[H, W]`` uint16 of :func:`geojson` in pixels, and the bool map of what it covers.
 
@@ -117,7 +118,7 @@ def labelme(labels: np.ndarray, names: Sequence[str], image_path: str, masks: bo
     }
 
 
-def labels_from_labelme(document: Mapping[str, object], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def labels_from_labelme(document: Mapping[str, Any], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Labels ``[H, W]`` uint16 of LabelMe's polygons and masks, later shapes over earlier ones, and what they cover.
 
     Raises:
@@ -143,7 +144,7 @@ def labels_from_labelme(document: Mapping[str, object], names: Sequence[str]) ->
     return labels, covered
 
 
-def _placed(shape: Mapping[str, object], size: tuple[int, int]) -> np.ndarray:
+def _placed(shape: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     (x, y), _ = shape["points"]
     x, y = int(x), int(y)
     try:
