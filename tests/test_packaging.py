@@ -138,11 +138,17 @@ def test_resolver_script_says_what_it_lacks(monkeypatch, capsys):
     assert check_extras.main(["--extra", "dmeo"]) == 2 and "dmeo" in capsys.readouterr().err
 
 
-def test_resolver_script_counts_what_fails(monkeypatch, capsys):
+def test_resolver_script_names_the_extra_where_all_together_fail(monkeypatch, capsys):
     monkeypatch.setattr(check_extras, "find_uv", lambda: ["uv"])
     bad = lambda uv, lines, python, file: "no gradio" if file and any("gradio" in x for x in lines) else ""  # noqa: E731
     monkeypatch.setattr(check_extras, "resolve", bad)
     assert check_extras.main(["--python", "3.12"]) == 1
     out = capsys.readouterr().out
     assert "FAILED Python 3.12, constraints.txt, demo" in out and "FAILED Python 3.12, constraints.txt, all" in out
-    assert "ok     Python 3.12, no constraints, demo" in out and "2 failed" in out
+    assert "ok     Python 3.12, constraints.txt, sam" in out and "2 failed" in out
+    assert "ok     Python 3.12, no constraints, all together" in out and "no constraints, demo" not in out
+    assert check_extras.main(["--python", "3.12", "--each"]) == 1
+    assert "ok     Python 3.12, no constraints, demo" in capsys.readouterr().out
+    assert check_extras.main(["--python", "3.11", "--extra", "demo", "sam"]) == 1
+    out = capsys.readouterr().out
+    assert "1 failed" in out and "all together" not in out and "ok     Python 3.11, constraints.txt, sam" in out

@@ -1,9 +1,11 @@
 """Prove that ovseg's extras can be installed: every one, with and without constraints.txt, for each Python.
 
-    python tools/check_extras.py                        # all extras, each and together, Python 3.11 to 3.13
+    python tools/check_extras.py                        # all extras together, Python 3.11 to 3.13
+    python tools/check_extras.py --each                 # each by itself as well: what an installer would choose
     python tools/check_extras.py --python 3.12 --extra demo export
 
-Only versions are resolved, nothing is installed: seconds with a warm cache, a minute or two without. Needs `uv`
+Versions that satisfy all extras together satisfy each of them, so each is looked at only where all together fail (or
+with `--each`). Only versions are resolved, nothing is installed; the time is the registry's. Needs `uv`
 (`pip install uv`), whose resolver answers for other Pythons than its own. Exit code 1 names what cannot be resolved.
 """
 
@@ -29,7 +31,10 @@ AT_ONCE = 8
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", nargs="+", default=list(PYTHONS), help=f"default: {' '.join(PYTHONS)}")
-    parser.add_argument("--extra", nargs="+", help="only these (default: every extra, and all together)")
+    parser.add_argument("--extra", nargs="+", help="only these, each by itself")
+    parser.add_argument(
+        "--each", action="store_true", help="every extra by itself as well, even if all together resolve"
+    )
     return parser.parse_args(argv)
 
 
@@ -56,6 +61,28 @@ def resolve(uv: list[str], requirements: list[str], python: str, constraints: Pa
     return done.stderr.strip() or f"uv ended with {done.returncode}" if done.returncode else ""
 
 
+Job = tuple[str, str, Path | None, str]
+"""Python, what constrains in words, the file of constraints, and a name of what is wanted."""
+
+
+def failures(uv: list[str], jobs: list[Job], wanted: dict[str, list[str]]) -> list[Job]:
+    """Resolve all jobs, say how each went, and return those that cannot be resolved."""
+
+    def run(job: Job) -> tuple[str, float]:
+        start = time.perf_counter()
+        return resolve(uv, wanted[job[3]], job[0], job[2]), time.perf_counter() - start
+
+    failed = []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for job, (problem, seconds) in zip(jobs, pool.map(run, jobs), strict=True):
+            python, label, _, name = job
+            print(f"{'FAILED' if problem else 'ok':6} Python {python}, {label}, {name} ({seconds:.1f} s)", flush=True)
+            if problem:
+                print("       " + problem.replace("\n", "\n       "), flush=True)
+                failed.append(job)
+    return failed
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     uv = find_uv()
@@ -67,23 +94,17 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         print(f"error: no extra {', '.join(unknown)}; there are {', '.join(extras)}", file=sys.stderr)
         return 2
-    wanted = {name: base + extras[name] for name in args.extra or extras}
-    if args.extra is None:
-        wanted = {"none": base, **wanted, TOGETHER: base + [line for lines in extras.values() for line in lines]}
+    everything = base + [line for lines in extras.values() for line in lines]
+    single = {"none": base, **{name: base + lines for name, lines in extras.items()}}
     kinds = (("constraints.txt", REPOSITORY / "constraints.txt"), ("no constraints", None))
-    jobs = [(python, *kind, name) for python in args.python for kind in kinds for name in wanted]
-
-    def run(job: tuple[str, str, Path | None, str]) -> tuple[str, float]:
-        start = time.perf_counter()
-        return resolve(uv, wanted[job[3]], job[0], job[2]), time.perf_counter() - start
-
-    failed = 0
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for (python, label, _, name), (problem, seconds) in zip(jobs, pool.map(run, jobs), strict=True):
-            failed += bool(problem)
-            print(f"{'FAILED' if problem else 'ok':6} Python {python}, {label}, {name} ({seconds:.1f} s)", flush=True)
-            if problem:
-                print("       " + problem.replace("\n", "\n       "), flush=True)
+    places = [(python, *kind) for python in args.python for kind in kinds]
+    wanted = {**single, TOGETHER: everything}
+    if args.extra:
+        failed = len(failures(uv, [(*place, name) for place in places for name in args.extra], wanted))
+    else:
+        bad = failures(uv, [(*place, TOGETHER) for place in places], wanted)
+        doubtful = places if args.each else [job[:3] for job in bad]
+        failed = len(bad) + len(failures(uv, [(*place, name) for place in doubtful for name in single], wanted))
     print(f"{failed} failed" if failed else "everything resolves")
     return 1 if failed else 0
 
