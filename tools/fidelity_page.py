@@ -116,12 +116,15 @@ def parity_table(rows: list[dict[str, str]], precision: str) -> list[str]:
     return lines
 
 
-def miou_table() -> list[str]:
-    """Method x benchmark, published and measured."""
+def miou_table(method: str | None = None) -> list[str]:
+    """Method x benchmark, published and measured; of one method only, if one is given. Empty without any row."""
     table = defaultdict(dict)
     for kind, path in (("published", PUBLISHED), ("measured", MEASURED)):
         for row in read_rows(path):
-            table[row["method"], row["variant"], kind, row["source"]][row["benchmark"]] = row["miou"]
+            if method in (None, row["method"]):
+                table[row["method"], row["variant"], kind, row["source"]][row["benchmark"]] = row["miou"]
+    if not table:
+        return []
     titles = " | ".join(title for _, title in BENCHMARKS)
     lines = [f"| method | | {titles} | source |", "|---|---|" + "---|" * (len(BENCHMARKS) + 1)]
     for (method, variant, kind, source), found in sorted(table.items()):

@@ -16,13 +16,9 @@ TERMS = ("q", "k", "v")
 class SelfSelfAttention(LastBlockAttention):
     """Sum of softmax(t t^T / sqrt(d)) over the chosen terms t, times v.
 
-    ==================  ==================  ========  =====
-    method              terms               residual  ffn
-    ==================  ==================  ========  =====
-    SCLIP               q, k                yes       yes    (Wang et al., ECCV 2024, equation 3)
-    ClearCLIP           q                   no        no     (Lan et al., ECCV 2024, section 3.3)
-    CLIPtrase           q, k, v             yes       yes    (Shao et al., ECCV 2024)
-    ==================  ==================  ========  =====
+    - SCLIP: q and k, with residual and feed-forward (Wang et al., ECCV 2024, equation 3)
+    - ClearCLIP: q, without both (Lan et al., ECCV 2024, section 3.3)
+    - CLIPtrase: q, k and v, with both (Shao et al., ECCV 2024)
 
     Args:
         terms: which projections attend to themselves, any of ``'q'``, ``'k'``, ``'v'``. The attention rows sum to the

@@ -1,0 +1,1 @@
+"""What makes and checks the documentation: links, the site, the pages of methods, the model zoo."""
