@@ -147,7 +147,29 @@ def run_speed(args: argparse.Namespace, console: Console) -> int:
             _say_row(console, row)
         if args.csv:
             write_csv(args.csv, [row | machine() for row in rows])
+    console.print(speed_table(rows, title(args)))
     return 0
+
+
+def speed_table(rows: Sequence[dict[str, object]], caption: str) -> Table:
+    """Methods and precisions as a table: a column per figure that bars are about."""
+    columns = dict(
+        method="method",
+        computed_in="computed in",
+        ms="ms",
+        share_of_best_rate="share of best rate",
+        target_share="aim",
+        fp32_over_this="fp32 / this",
+        naive_fp32_over_this="naive fp32 / this",
+        naive_best_over_this="naive best / this",
+        agreement_with_fp32="labels as fp32",
+    )
+    table = Table(title=caption)
+    for name, heading in columns.items():
+        table.add_column(heading, justify="left" if name in ("method", "computed_in") else "right")
+    for row in rows:
+        table.add_row(*(Text(str(row[name])) for name in columns))
+    return table
 
 
 def run_accuracy(args: argparse.Namespace, console: Console) -> int:
@@ -225,8 +247,7 @@ def ops_table(found: Sequence[Comparison], caption: str) -> Table:
 
 def run_bars(args: argparse.Namespace, console: Console) -> int:
     """The promised figures; each is printed and written as soon as it is measured."""
-    photos = {} if args.photo is None else dict.fromkeys(SIZES, args.photo)
-    plan = Plan(args.repeats, Clock(args.clock), photos, photo_folder())
+    plan = Plan(args.repeats, Clock(args.clock))
     bars: list[Bar] = []
     for bar in measure_bars(args.only, plan, args.json):
         bars.append(bar)

@@ -1,7 +1,7 @@
 """The figures the project promised, each with its target.
 
-Ratios are taken in one run: both sides in turn, medians of the ratios within each repeat. The naive side is the method
-as the official code structures it (:mod:`tools.benchmarking.straightforward`, :mod:`tools.benchmarking.naive`).
+Ratios are taken in one run: both sides in turn, medians of the ratios within each repeat. The naive side is what the
+official code does (:mod:`tools.benchmarking.naive`). Whole methods are measured by :mod:`tools.benchmarking.speed`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,15 @@ from __future__ import annotations
 import gc
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from ovseg.ops.cuda.compile import nvrtc_reasons
 from ovseg.ops.cuda.table import rows
-from tools.benchmarking.clock import Clock, interleaved, median_ratio
+from tools.benchmarking.clock import Clock
 from tools.benchmarking.curves import ALONG_CLASSES, ALONG_PIXELS, CLASS_SIDE, curve
-from tools.benchmarking.methods import PAPER_METHODS, SIZES, build_job, config_of, scene_photo
 from tools.benchmarking.operators import compare_case
-from tools.benchmarking.straightforward import STRAIGHTFORWARD
-
-SHORT, LONG = 5.0, 30.0
-"""Seconds of a naive run: below the first its first run only warms up, above the second it is timed once only."""
-METHOD_SPEED = {"trident": 8.0}
-"""Speed targets that differ from 5."""
 
 
 @dataclass
@@ -64,20 +54,12 @@ class Plan:
     Attributes:
         repeats: timed runs of each side.
         clock: what time is.
-        photos: photo per benchmark; a missing one is put together from the embedded scenes.
-        folder: where those are written.
         full: ``False``: small sizes, to try the tool.
     """
 
     repeats: int
     clock: Clock
-    photos: dict[str, Path]
-    folder: Path
     full: bool = True
-
-    def photo(self, benchmark: str) -> Path:
-        size = SIZES[benchmark] if self.full else (96, 128)
-        return self.photos.get(benchmark) or scene_photo(size, self.folder)
 
 
 def _times(comparison) -> str:
@@ -118,39 +100,6 @@ def correlation_bars(plan: Plan) -> Iterator[Bar]:
         yield at_least(f"correlation{suffix}_memory", figures.memory_ratio, 10.0)
 
 
-def method_bars(plan: Plan, method: str, benchmark: str) -> Iterator[Bar]:
-    """A whole method on one photo: ovseg in bf16 against the official structure in fp32, and agreement of labels."""
-    name, photo, path = f"{method}_{benchmark}", plan.photo(benchmark), config_of(method, benchmark)
-    exact, quick = (build_job(path, photo, precision) for precision in ("fp32", "bf16"))
-    slow = STRAIGHTFORWARD[method](exact.model)
-    item = exact.item
-    wanted: list[torch.Tensor] = []
-
-    def naive() -> None:
-        wanted[:] = [slow(item["inputs"], exact.size, item.get("original"), item.get("regions"))]
-
-    labels = {"fp32": exact.predict(), "bf16": quick.predict()}  # also packs weights and warms the libraries up
-    sides: dict[str, Callable[[], object]] = {"naive": naive, "ovseg": quick.predict}
-    seconds = interleaved(sides, 1, plan.clock)
-    first = seconds["naive"][0]
-    if first < SHORT:
-        seconds = interleaved(sides, plan.repeats, plan.clock)
-    elif first < LONG:
-        more = interleaved(sides, plan.repeats - 1, plan.clock)
-        seconds = {side: values + more[side] for side, values in seconds.items()}
-    repeats = len(seconds["naive"])
-    middle = {side: statistics.median(values) for side, values in seconds.items()}
-    note = f"naive {middle['naive']:.2f} s, ovseg bf16 {middle['ovseg']:.2f} s; {repeats} repeats"
-    if repeats == 1 and plan.repeats > 1:
-        note += " (naive runs long: timed once)"
-    target = METHOD_SPEED.get(method, 5.0)
-    yield at_least(f"{name}_speed", median_ratio(seconds["naive"], seconds["ovseg"]), target, note)
-    classes = len(wanted[0].unique())
-    for precision, least in (("bf16", 0.995), ("fp32", 0.999)):
-        agreement = float((labels[precision] == wanted[0]).float().mean())
-        yield at_least(f"{name}_agreement_{precision}", agreement, least, f"stand-in weights, {classes} classes found")
-
-
 def curve_bars(plan: Plan) -> Iterator[Bar]:
     """How memory grows: exponent in pixels (nano), factor from 1 to 1,000 classes (ViT-B/16)."""
     pixels = curve(ALONG_PIXELS if plan.full else (64, 128, 256), (), plan.clock, series=("nano",))
@@ -182,11 +131,6 @@ GROUPS: dict[str, Callable[[Plan], Iterator[Bar]]] = {
     "argmax21": argmax21_bars,
     "correlation": correlation_bars,
     "sam": sam_bars,
-    **{
-        f"{method}_{benchmark}": (lambda plan, m=method, b=benchmark: method_bars(plan, m, b))
-        for benchmark in SIZES
-        for method in PAPER_METHODS
-    },
     "curves": curve_bars,
     "kernels": kernel_bars,
 }
