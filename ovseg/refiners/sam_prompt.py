@@ -87,7 +87,7 @@ class SamPromptRefiner:
         sure = evidence.best_at(half, *box) >= self.coarse_threshold
         small = torch.where(sure, resize_regions(labels[box], half), VOID).cpu().numpy()
         classes = [int(c) for c in np.unique(small) if c != VOID]
-        probabilities = evidence.of_classes(classes, *box)
+        probabilities = evidence.of_classes(classes, *box).float()
         found = [
             _ClassPrompts.collect(index, p, small == index, tile, self)
             for index, p in zip(classes, probabilities, strict=True)
@@ -173,7 +173,7 @@ class _ClassPrompts:
             passed = iou[:, 0] > settings.iou_threshold
             self.failed |= self.components[some][~passed.cpu().numpy()].any(0)
             for logits in low[passed]:  # one at a time: a photo may have hundreds of components
-                logits = tile.upscale(logits[None])[0, 0]
+                logits = tile.upscale(logits[None])[0, 0].float()
                 self.logits = logits if self.logits is None else torch.maximum(self.logits, logits)
         self.passed = self.logits is not None
 

@@ -79,6 +79,16 @@ def test_same_labels_as_the_pipeline(method, index):
     assert (ours == theirs).float().mean() > least
 
 
+@pytest.mark.parametrize("method", VARIANTS)
+def test_it_runs_under_autocast(method):
+    model = build(method, VARIANTS[method][0])
+    regions = region_ids() if method == "corrclip" else None
+    slow = STRAIGHTFORWARD[method](model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        labels = slow(photo(), (130, 190), photo(), regions)
+    assert labels.shape == (130, 190)
+
+
 def test_a_changed_setting_changes_labels():
     """The comparison above can fail: another temperature or neighbourhood is seen."""
     model = build("naclip_pamr", {})
