@@ -273,8 +273,8 @@ class CorrClip(Guided):
             return index
         means = F.normalize(torch.stack([features[ids == i].mean(0) for i in found[1:]]), dim=-1)
         similarity = means @ means.T
-        distance = (similarity.max() - similarity).clamp(min=0)
-        cluster = DBSCAN(eps=self.model.attention.merge_eps, min_samples=1, metric="precomputed").fit(distance.float().numpy())
+        distance = (similarity.max() - similarity).clamp(min=0).float().numpy()
+        cluster = DBSCAN(eps=self.model.attention.merge_eps, min_samples=1, metric="precomputed").fit(distance)
         return torch.cat([torch.zeros(1, dtype=torch.long), torch.from_numpy(cluster.labels_).long() + 1])[index]
 
     def scope(self, features: Tensor, merged: Tensor) -> Tensor:
