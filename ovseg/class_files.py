@@ -32,6 +32,7 @@ _EXPLICIT = re.compile(r"[\[(]?-?\d+[\])]?\s*[,;:.)\]=|\t]")
 _NAME_HEADERS = ("name", "names", "class", "classes", "class name", "label", "labels", "label name", "category")
 _NAME_HEADERS += ("categories", "readable name", "class names")
 _NUMBER_HEADERS = ("id", "idx", "index", "no", "number", "class id", "label id", "train id", "trainid", "value", "key")
+_NUMBER_HEADERS += ("pixel value",)  # Roboflow's _classes.csv
 _SYNONYM_HEADERS = ("synonyms", "synonym", "aliases", "alias")
 _WRAPPERS = ("names", "classes", "categories", "id2label", "labels")
 

@@ -167,6 +167,8 @@ REFINERS = _registry("refiner", locations=["ovseg.refiners"])
 VIEWS = _registry("views", locations=["ovseg.views"])
 ENGINES = _registry("engine", locations=["ovseg.export"])
 
+ANNOTATIONS = _registry("annotations", locations=["ovseg.datasets.annotations"])
+"""How ground truth is kept that is no picture of class indices: :class:`ovseg.datasets.annotations.Annotations`."""
 DATASETS = _registry("dataset", parent=_DATASETS, locations=["ovseg.datasets", "ovseg.nano"])
 TRANSFORMS = _registry("transform", parent=_TRANSFORMS, locations=["ovseg.datasets", "ovseg.regions"])
 METRICS = _registry("metric", parent=_METRICS, locations=["ovseg.evaluation"])

@@ -1,6 +1,7 @@
 """``ovseg eval``, ``tools/test.py``: evaluate a method on a benchmark; prints mIoU and writes what travels with it.
 
     ovseg eval configs/naclip/naclip_pamr_vitb16_voc21.py
+    ovseg eval CONFIG --images photos --masks masks --classes names.txt    # a folder in the place of the benchmark
     ovseg eval CONFIG --show-dir pictures --limit 20
     ovseg eval CONFIG --cfg-options short_side=448 model.head.logit_scale=50
     torchrun --nproc_per_node 8 tools/test.py CONFIG --launcher pytorch
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ovseg.cli._arguments import add_cfg_options, add_launcher, count, is_first_process, set_local_rank
+from ovseg.cli._folder import add_folder_arguments, folder_config, is_folder
 from ovseg.cli._output import say
 from ovseg.cli._status import DONE, SKIPPED
 
@@ -45,6 +47,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--limit", type=count, help="evaluate only the first N samples")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
     parser.add_argument("--per-class", action="store_true", help="print all classes, not only the best and worst")
+    parser.add_argument("--vocabulary", help="words of the classes: a packaged vocabulary or a class file")
+    add_folder_arguments(parser)
     add_cfg_options(parser)
     add_launcher(parser)
     parser.set_defaults(run=run)
@@ -63,7 +67,16 @@ def make_config(args: argparse.Namespace) -> Config:
         raise SetupError(f"checkpoint {args.checkpoint} does not exist; check the path")
     if args.launcher != "none":
         cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    name = Path(args.config).stem
+    if is_folder(args):
+        from ovseg.engine.own_data import use_dataset
+
+        for told in use_dataset(cfg, folder_config(args), args.vocabulary):
+            say(told, "yellow")
+        name = "_".join((name, *args.images.resolve().parts[-2:]))
+    elif args.vocabulary is not None:
+        _switch_vocabulary(cfg, args.vocabulary)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / name)
     if args.checkpoint is not None:
         cfg.load_from = args.checkpoint
     if args.limit is not None and "test_dataloader" in cfg:
@@ -76,6 +89,22 @@ def make_config(args: argparse.Namespace) -> Config:
     if args.out:
         hooks["predictions"] = dict(type="PredictionHook", out_dir=args.out)
     return cfg
+
+
+def _switch_vocabulary(cfg: Config, vocabulary: str) -> None:
+    """Other words for the same classes; the background stays the class it is.
+
+    Raises:
+        SetupError: for a config without words.
+    """
+    from ovseg.engine import SetupError
+
+    own = (cfg.get("model") or {}).get("vocabulary")
+    if own is None:
+        raise SetupError(f"config {cfg.filename} has no model.vocabulary that --vocabulary could replace")
+    background = own.get("background") if isinstance(own, dict) else None
+    cfg.model.pop("vocabulary")  # a merge would keep the other one's settings
+    cfg.model.vocabulary = dict(file=vocabulary, background=background)
 
 
 def run(args: argparse.Namespace) -> int:

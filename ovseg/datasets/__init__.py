@@ -2,7 +2,8 @@
 
 from ovseg.datasets.augment import BoxCrops, RandomView
 from ovseg.datasets.benchmarks import BENCHMARKS, Benchmark
-from ovseg.datasets.dataset import SegmentationDataset, load_class_names
+from ovseg.datasets.class_names import load_class_names
+from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.datasets.sampler import EvalSampler

@@ -136,13 +136,37 @@ def read_colour_mask(path: str | os.PathLike | bytes, max_pixels: int = MAX_PIXE
         return np.ascontiguousarray(photo.png_photo(verified))
 
 
+def label_bits(path: str | os.PathLike | bytes) -> int:
+    """How many bits a label has in a file that :func:`read_mask` reads, by its header.
+
+    Raises:
+        MaskReadError: for a file whose header says nothing of the kind.
+    """
+    with open_source(path, MaskReadError) as file:
+        kind = _kind(file)
+        if kind not in MASK_FORMATS:
+            raise FormatError(_unknown(file, MASK_FORMATS))
+        header = _LABEL_HEADERS[kind](file)
+        if kind == "PPM":
+            return max(1, int(header.largest).bit_length())
+        return header.depth if kind == "PNG" else header.bits
+
+
+def photo_orientation(source: str | os.PathLike | bytes) -> int:
+    """EXIF orientation 1..8 of a photo; 1 (upright) where it has none or is no picture that Pillow opens."""
+    try:
+        with open_source(source, ImageReadError) as file, strict_pillow(), Image.open(file.handle) as image:
+            return _orientation(image)
+    except (SampleError, *DECODER_ERRORS):
+        return 1
+
+
 def _labels(file: Source, kind: str, max_pixels: int) -> np.ndarray:
     if kind in _NO_LABELS:
         raise FormatError(f"{_NO_LABELS[kind]}; save label maps as PNG")
     if kind not in MASK_FORMATS:
         raise FormatError(_unknown(file, MASK_FORMATS))
-    read_header = {"PNG": png.read_header, "TIFF": tiff.read_layout, "PPM": netpbm.read_header, "BMP": bmp.read_header}
-    header = read_header[kind](file)
+    header = _LABEL_HEADERS[kind](file)
     if header.width * header.height > max_pixels:
         raise FormatError(f"{header.width} x {header.height} pixels are more than the limit {max_pixels:,}")
     if kind == "PNG":
@@ -328,4 +352,10 @@ def _one_line(error: Exception, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+_LABEL_HEADERS = {
+    "PNG": png.read_header,
+    "TIFF": tiff.read_layout,
+    "PPM": netpbm.read_header,
+    "BMP": bmp.read_header,
+}
 _PHOTOS = {"PNG": _png_photo, "TIFF": _tiff_photo, "PPM": _netpbm_photo}

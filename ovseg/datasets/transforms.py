@@ -17,7 +17,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from ovseg.arguments import side_in_pixels
-from ovseg.datasets.errors import MaskReadError
+from ovseg.datasets.errors import ImageReadError, MaskReadError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.registry import TRANSFORMS
 
@@ -52,7 +52,9 @@ def resize_short_side(image: np.ndarray, short_side: int, max_long: int = 2048) 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read ``img_path`` with :func:`ovseg.datasets.io.read_image`; adds ``image``, ``original``, ``ori_shape``.
+    """Read ``img_path`` or ``img_bytes`` with :func:`ovseg.datasets.io.read_image`.
+
+    Adds ``image``, ``original``, ``ori_shape``.
 
     Args:
         max_pixels: largest photo accepted, width x height.
@@ -65,7 +67,12 @@ class LoadImage(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
-        results["image"] = results["original"] = read_image(results["img_path"], self.max_pixels)
+        data = results.get("img_bytes")
+        try:
+            photo = read_image(results["img_path"] if data is None else data, self.max_pixels)
+        except ImageReadError as error:  # bytes do not know where they come from
+            raise ImageReadError(results["img_path"], error.reason) from error
+        results["image"] = results["original"] = photo
         results["ori_shape"] = results["image"].shape[:2]
         return results
 
@@ -214,10 +221,19 @@ class LoadMask(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
+        results["labels"] = self.to_classes(self.read(results), results)
+        return results
+
+    def read(self, results: Mapping[str, object]) -> np.ndarray:
+        """int32 ``[H, W]`` labels as the file has them, of the photo's size (``ori_shape``).
+
+        Raises:
+            MaskReadError: for a file that is missing, unreadable or of another size.
+        """
         path = results.get("seg_map_path")
         if path is None:
             raise MaskReadError(results["img_path"], "the data set gives no label maps (mask_dir is not set)")
-        labels = read_mask(path)
+        labels = results.get("read_labels", read_mask)(path)
         height, width = results["ori_shape"]
         if labels.shape != (height, width):
             turned = " (the photo's EXIF rotation is applied; is the mask drawn on the unrotated pixels?)"
@@ -225,14 +241,22 @@ class LoadMask(BaseTransform):
             raise MaskReadError(
                 path, f"it is {labels.shape[1]} x {labels.shape[0]}, its photo {width} x {height}{hint}"
             )
+        return labels
+
+    def to_classes(self, labels: np.ndarray, results: Mapping[str, object]) -> np.ndarray:
+        """Classes or the ignore index of labels as files have them, int32 ``[H, W]``.
+
+        Raises:
+            MaskReadError: naming labels that are neither.
+        """
         ignore = results["ignore_index"]
         if results.get("label_map"):
             labels = map_labels(labels, results["label_map"])
         if results.get("reduce_zero_label"):
             labels = reduce_zero_label(labels, ignore)
-        check_labels(labels, results["num_classes"], ignore, path, results.get("reduce_zero_label", False))
-        results["labels"] = labels
-        return results
+        path, reduced = results["seg_map_path"], results.get("reduce_zero_label", False)
+        check_labels(labels, results["num_classes"], ignore, path, reduced)
+        return labels
 
 
 def reduce_zero_label(labels: np.ndarray, ignore_index: int = 255) -> np.ndarray:

@@ -16,8 +16,10 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
+from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import SampleError
 from ovseg.datasets.files import atomic_path, write_labels
+from ovseg.datasets.fingerprint import dataset_fingerprint
 from ovseg.datasets.io import read_image
 from ovseg.evaluation.confusion import confusion_update
 from ovseg.evaluation.result import ResultRow, make_row
@@ -58,6 +60,8 @@ class ResultHook(Hook):
             processes=get_dist_info()[1],
         )
         self.row.data["notes"] = loop.notes
+        if isinstance(loop.dataset, SegmentationDataset):
+            self.row.data["fingerprint"] = dataset_fingerprint(loop.dataset)
         self.per_class = loop.metric.summary.per_class(loop.metric.names)
         work_dir = Path(runner.work_dir)
         if loop.is_repeat and (work_dir / self.json_name).is_file():

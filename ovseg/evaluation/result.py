@@ -41,7 +41,7 @@ class ResultRow:
 
     Attributes:
         method: name of the method's config.
-        dataset: title of the benchmark.
+        dataset: title of the benchmark, or the folder of the photos.
         mIoU, mIoU_present, aAcc, mAcc: percent, see :data:`ovseg.evaluation.MIOU_RULE`.
         images, skipped: images evaluated, and those that could not be read.
         complete: whether all images of the benchmark were evaluated (no ``--limit``, none skipped).
@@ -58,7 +58,8 @@ class ResultRow:
         config, config_hash: the config file, and the SHA-256 (16 digits) of all settings that change numbers.
         versions, git_commit, date: what it was run with, and when (UTC).
         model: everything else the model says of itself.
-        data: where labels and photos came from and how labels are read.
+        data: where labels and photos came from and how labels are read; ``fingerprint``: one hash of all these files
+            (:func:`ovseg.datasets.fingerprint.dataset_fingerprint`).
     """
 
     method: str
@@ -170,7 +171,7 @@ def make_row(
         from ovseg.weights import file_sha256  # imports open_clip: only where it is needed
     return ResultRow(
         method=cfg.get("method") or Path(config).stem or "unnamed",
-        dataset=benchmark.title if benchmark else type(dataset).__name__,
+        dataset=benchmark.title if benchmark else _title(dataset),
         **summary.means(),
         images=images,
         skipped=skipped,
@@ -261,6 +262,13 @@ def peak_rss_mb() -> float:
     return round(peak / (2**20 if platform.system() == "Darwin" else 2**10), 1)
 
 
+def _title(dataset: object) -> str:
+    """What a data set without a benchmark's name is called: the last two folders of its photos."""
+    if not hasattr(dataset, "img_dir"):
+        return type(dataset).__name__
+    return "/".join(Path(dataset.root, dataset.img_dir).parts[-2:])
+
+
 def _is_complete(dataset: object, benchmark: Benchmark | None, images: int, skipped: int) -> bool:
     expected = benchmark.images if benchmark is not None else ()
     return skipped == 0 and getattr(dataset, "_indices", None) is None and (not expected or images in expected)
@@ -272,7 +280,7 @@ def _short_side(dataset: object) -> int | None:
 
 
 def _data_of(dataset: object) -> dict[str, object]:
-    names = ("root", "img_dir", "mask_dir", "mask_suffix", "split", "label_map")
+    names = ("root", "img_dir", "mask_dir", "mask_suffixes", "split", "label_map")
     values = {name: getattr(dataset, name, None) for name in names}
     values["root"] = _in_checkout(values["root"]) if values["root"] is not None else None
     return {**values, **{k: dataset.metainfo.get(k) for k in ("benchmark", "reduce_zero_label", "ignore_index")}}

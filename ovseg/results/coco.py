@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ovseg.polygons import join_holes, outlines
 from ovseg.results.instances import instance_map
-from ovseg.results.polygons import join_holes, outlines
 from ovseg.rle import MaskCodeError, box_of, decode_segmentation, encode_labels
 
 VOID = 0

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovseg import polygons
 from ovseg.datasets.files import write_json, write_labels
-from ovseg.results import coco, polygons, tools
+from ovseg.results import coco, tools
 from ovseg.results.images import encode_png, write_image
 from ovseg.results.instances import Instance, instances_of
 from ovseg.rle import decode_rle, encode_labels

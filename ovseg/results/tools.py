@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ovseg.datasets.io import read_mask
+from ovseg.polygons import area, fill, join_holes, outlines
 from ovseg.results.images import encode_png
-from ovseg.results.polygons import area, fill, join_holes, outlines
 from ovseg.rle import MaskCodeError, check_polygon, check_size
 
 Transform = tuple[float, float, float, float, float, float]

@@ -9,7 +9,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from ovseg.datasets import BENCHMARKS, DatasetNotFound, EvalSampler, MaskReadError, SegmentationDataset
-from ovseg.datasets.dataset import CLASSES_DIR, load_class_names
+from ovseg.datasets.class_names import CLASSES_DIR, load_class_names
 from ovseg.registry import DATASETS
 from tests.datasets.fixtures import NAMES, OFFICIAL, build
 

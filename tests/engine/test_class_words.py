@@ -140,7 +140,7 @@ def test_masks_of_0_and_255_are_told_by_the_check(evaluate, tmp_path):
     assert report.problems == [] and report.absent == []
     save(tmp_path / "data/masks/z.png", np.zeros((4, 6), np.uint8))
     with pytest.warns(UserWarning, match="label maps have no photo"):
-        assert "z.png" in check_dataset(SegmentationDataset(**base)).notes[0]
+        assert "z.png" in check_dataset(SegmentationDataset(**base)).problems[0]
 
 
 def test_shipped_words_are_told_without_a_warning(evaluate, tmp_path, caplog):

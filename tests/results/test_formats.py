@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from ovseg.polygons import area, fill, join_holes, outlines
 from ovseg.results import SegmentationResult
-from ovseg.results.polygons import area, fill, join_holes, outlines
 from ovseg.rle import MaskCodeError, encode_labels, encode_mask
 
 NAMES = tuple(f"class {i}" for i in range(847))

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ovseg.datasets.class_names import CLASSES_DIR
 from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, require
-from ovseg.datasets.dataset import CLASSES_DIR
 from ovseg.datasets.files import atomic_path
 from ovseg.datasets.io import read_colour_mask, read_image
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ovseg.datasets.class_names import load_class_names
 from ovseg.datasets.convert.jobs import ConversionError, Job, broken, read_json, read_names, require
 from ovseg.datasets.convert.matlab import read_matrix
-from ovseg.datasets.dataset import load_class_names
 from ovseg.datasets.files import atomic_path
 from ovseg.rle import MaskCodeError, check_size, decode_segmentation
 
