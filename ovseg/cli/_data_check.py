@@ -103,7 +103,7 @@ def print_report(report: CheckReport, per_class: bool = False) -> None:
         f"{ignored:.1f} % of the pixels are ignored",
         stderr=False,
     )
-    if report.smallest:
+    if report.smallest and report.largest:
         sizes = [f"{w} x {h}" for h, w in (report.smallest, report.largest)]
         say(f"photos from {sizes[0]} to {sizes[1]} pixels; fingerprint {report.fingerprint[:16]}", stderr=False)
     order = sorted(range(len(report.names)), key=lambda i: -report.pixels[i])

@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from ovseg.cli._output import console
 from ovseg.cli._status import DONE
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from ovseg.datasets import BENCHMARKS, DatasetNotFound
 
     root = args.data_root or Path(os.environ.get("OVSEG_DATA", "data"))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, benchmark in BENCHMARKS.items():
         try:
             with redirect_stdout(sys.stderr):  # MMEngine tells of environment variables on stdout

@@ -50,7 +50,8 @@ def folder_config(args: argparse.Namespace) -> dict[str, object]:
     from ovseg.datasets.folder import folder_dataset
 
     try:
-        label_map = dict(tuple(map(int, item.split("="))) for item in args.label_map or ())
+        pairs = [item.split("=") for item in args.label_map or ()]
+        label_map = {int(label): int(target) for label, target in pairs}
     except ValueError:
         raise SetupError(f"--label-map {' '.join(args.label_map)}: write LABEL=CLASS, e.g. 255=1") from None
     try:
