@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+"""Endings of archives; which one a file has says nothing about its content, people pack them anew."""
+
+
+def archive_stem(name: str) -> str:
+    """A file name without the ending of an archive, in lower case.
+
+    >>> archive_stem("VOCtrainval_11-May-2012.tar.gz")
+    'voctrainval_11-may-2012'
+    """
+    lower = name.lower()
+    ending = next((e for e in ARCHIVES if lower.endswith(e)), "")
+    return lower[: len(lower) - len(ending)]
+
 
 @dataclass(frozen=True)
 class Download:
@@ -13,11 +27,27 @@ class Download:
         file: its name.
         url: where it is; a page to register at where there is no direct link.
         into: folder under the data root that it is unpacked into (an archive) or copied to (any other file).
+        md5: of the official file, where it is known.
+        mirrors: other addresses of the same file.
+        holds: a folder or file that is in it, by which an archive of another name is known; ``""``: only by its name.
     """
 
     file: str
     url: str
     into: str
+    md5: str | None = None
+    mirrors: tuple[str, ...] = ()
+    holds: str = ""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the address is the file itself, not a page to register at."""
+        return self.url.endswith(f"/{self.file}")
+
+    @property
+    def stem(self) -> str:
+        """The name without the ending that tells how it is packed."""
+        return archive_stem(self.file)
 
 
 @dataclass(frozen=True)
@@ -58,9 +88,26 @@ class Benchmark:
         )
 
 
-_VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
-_VOC2012 = (Download("VOCtrainval_11-May-2012.tar", f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "."),)
-_VOC2010 = Download("VOCtrainval_03-May-2010.tar", f"{_VOC}/voc2010/VOCtrainval_03-May-2010.tar", ".")
+_VOC, _THOR = "http://host.robots.ox.ac.uk/pascal/VOC", "https://thor.robots.ox.ac.uk/pascal/VOC"
+# MD5 sums as torchvision and COCO's users state them.
+_VOC2012 = (
+    Download(
+        "VOCtrainval_11-May-2012.tar",
+        f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar",
+        ".",
+        "6cd6e144f989b92b3379bac3b3de84fd",
+        (f"{_THOR}/voc2012/VOCtrainval_11-May-2012.tar",),
+        "VOCdevkit/VOC2012/SegmentationClass",
+    ),
+)
+_VOC2010 = Download(
+    "VOCtrainval_03-May-2010.tar",
+    f"{_VOC}/voc2010/VOCtrainval_03-May-2010.tar",
+    ".",
+    "da459979d0c395079b5c75ee67908abb",
+    (f"{_THOR}/voc2010/VOCtrainval_03-May-2010.tar",),
+    "VOCdevkit/VOC2010/JPEGImages",
+)
 _CONTEXT = (
     _VOC2010,
     Download(
@@ -70,11 +117,18 @@ _CONTEXT = (
     ),
 )
 _COCO = (
-    Download("val2017.zip", "http://images.cocodataset.org/zips/val2017.zip", "coco_stuff164k/images"),
+    Download(
+        "val2017.zip",
+        "http://images.cocodataset.org/zips/val2017.zip",
+        "coco_stuff164k/images",
+        "442b8da7639aecaf257c1dceb8ba8c80",
+        holds="val2017/000000000139.jpg",
+    ),
     Download(
         "stuffthingmaps_trainval2017.zip",
         "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip",
         "coco_stuff164k/annotations",
+        holds="val2017/000000000139.png",
     ),
 )
 
@@ -100,6 +154,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "ADEChallengeData2016.zip",
                 "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
                 "ade",
+                holds="ADEChallengeData2016/annotations/validation",
             ),
         ),
     ),
@@ -108,8 +163,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         (500,),
         19,
         (
-            Download("leftImg8bit_trainvaltest.zip", "https://www.cityscapes-dataset.com/downloads/", "cityscapes"),
-            Download("gtFine_trainvaltest.zip", "https://www.cityscapes-dataset.com/downloads/", "cityscapes"),
+            Download(
+                "leftImg8bit_trainvaltest.zip",
+                "https://www.cityscapes-dataset.com/downloads/",
+                "cityscapes",
+                holds="leftImg8bit/val",
+            ),
+            Download(
+                "gtFine_trainvaltest.zip",
+                "https://www.cityscapes-dataset.com/downloads/",
+                "cityscapes",
+                holds="gtFine/val",
+            ),
         ),
         "cityscapes",
     ),
@@ -122,6 +187,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "ADE20K_2021_17_01.zip",
                 "https://groups.csail.mit.edu/vision/datasets/ADE20K/request_data/ (registration)",
                 ".",
+                holds="ADE20K_2021_17_01/images/ADE/validation",
             ),
         ),
         "ade847",

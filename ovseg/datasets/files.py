@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -188,6 +189,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_parts(folder: str | Path) -> int:
+    """Remove what :func:`atomic_path` left in a folder when its process was killed; returns how many files.
+
+    Parts of processes that are running are kept.
+    """
+    removed = 0
+    for part in Path(folder).glob(".*.part*"):
+        number = re.search(r"\.(\d+)\.part(\.\w+)?$", part.name)
+        if number is not None and not _is_running(int(number[1])):
+            part.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -15,7 +15,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ovseg.datasets.files import atomic_path, dangling
+from ovseg.datasets.files import atomic_path, clear_parts, dangling
 
 _BLOCK = 2**20
 
@@ -57,6 +57,8 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
         files = {_target(archive, folder, m): m for m in members if not m.is_dir}
         todo = [(t, m) for t, m in files.items() if not (t.is_file() and t.stat().st_size == m.size)]
         folder.mkdir(parents=True, exist_ok=True)
+        for inner in {target.parent for target in files}:
+            clear_parts(inner)
         need, free = sum(m.size for _, m in todo), shutil.disk_usage(folder).free
         if need > free:
             raise UnsafeArchive(f"{archive}: needs {need:,} bytes in {folder}, which has {free:,} free")
@@ -70,6 +72,15 @@ def extract(archive: str | Path, folder: str | Path, console: Console | None = N
                 written += 1
                 progress.advance(task, member.size)
     return written
+
+
+def holds(archive: str | Path, part: str) -> bool:
+    """Whether a member of an archive is the file or folder ``part`` or lies in it; ``False`` for what is no archive."""
+    try:
+        with _opened(Path(archive)) as (members, _):
+            return any(m.name.rstrip("/") == part or m.name.startswith(f"{part}/") for m in members)
+    except UnsafeArchive:
+        return False
 
 
 def _blocks(archive: Path, member: _Member, open_member: Callable[[_Member], IO[bytes]]) -> Iterator[bytes]:

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ovseg.class_files import read_text
-from ovseg.datasets.files import dangling, list_files, write_labels
+from ovseg.datasets.files import clear_parts, dangling, list_files, write_labels
+from ovseg.datasets.fingerprint import in_order
 
 # The machine's faults, not the file's: every other file would meet them too.
 _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -51,13 +52,16 @@ def _refuse(_: Path, reason: str) -> np.ndarray:
     raise ValueError(reason)
 
 
-def run_jobs(jobs: Sequence[Job], force: bool = False, console: Console | None = None) -> dict[str, str]:
-    """Make the files that do not exist yet.
+def run_jobs(
+    jobs: Sequence[Job], force: bool = False, console: Console | None = None, workers: int = 1
+) -> dict[str, str]:
+    """Make the files that do not exist yet; what killed runs left half done is removed.
 
     Args:
         jobs: what to make.
         force: make also those that exist.
         console: where the progress bar is shown; ``None``: nowhere.
+        workers: threads; the files made do not depend on it.
 
     Returns:
         ``{source: reason}`` of the files that failed, also of those that another source of the list is written over.
@@ -73,11 +77,12 @@ def run_jobs(jobs: Sequence[Job], force: bool = False, console: Console | None =
         if first is not job:
             failures[str(job.source)] = f"its result {job.target} is that of {first.source} too; rename one of them"
     todo = [job for job in claimed.values() if force or job.target == job.source or not job.target.exists()]
+    for folder in {job.target.parent for job in claimed.values()}:
+        clear_parts(folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=console is None) as progress:
         task = progress.add_task("converting", total=len(claimed), completed=len(claimed) - len(todo))
-        for job in todo:
-            reason = _run(job)
+        for job, reason in zip(todo, in_order(_run, todo, workers), strict=True):
             if reason is not None:
                 failures[str(job.source)] = reason
             progress.advance(task)
