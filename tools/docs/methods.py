@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import inspect
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -232,8 +232,31 @@ def index_table() -> list[str]:
         "*parity*: number of goldens of the official code (variants of the method). *VOC21*: range over the variants "
         "in [published_miou.csv](../published_miou.csv), of the authors' code.",
     ]
+    lines += ["", *gallery()]
     bare = sorted({p.stem for p in (CONFIGS / "_base_" / "models").glob("*.py")} - paged)
     return lines + (["", f"Without a page: {', '.join(f'`{name}`' for name in bare)}."] if bare else [])
+
+
+def gallery(columns: int = 3) -> list[str]:
+    """The overlays on the same photo side by side, each a link to its method."""
+    rows = read_rows(OVERLAYS)
+    if not rows:
+        return []
+    common = Counter(row["photo"] for row in rows).most_common(1)[0][0]
+    same = [row for row in rows if row["photo"] == common]
+    cells = [f"[![{row['method']}](../pictures/methods/{row['picture']})]({row['method']}.md)" for row in same]
+    cells += [""] * (-len(cells) % columns)
+    lines = [
+        f"The same photo with the embedded `nano-photo` (small: real weights see more). {same[0]['credit']}.",
+        "",
+        "| " * columns + "|",
+        "|---" * columns + "|",
+    ]
+    for start in range(0, len(cells), columns):
+        names = [f"{row['method']}" for row in same[start : start + columns]]
+        lines.append(f"| {' | '.join(cells[start : start + columns])} |")
+        lines.append(f"| {' | '.join(names + [''] * (columns - len(names)))} |")
+    return lines
 
 
 def described(part: Mapping | None) -> str:
