@@ -27,6 +27,8 @@ PICTURES = DOCS / "pictures" / "methods"
 OVERLAYS = PICTURES / "overlays.csv"
 MARK = "<!-- Generated from here on by `python tools/docs_pages.py`; a test compares. Do not edit. -->"
 TITLES = dict(BENCHMARKS)
+BASES = ("models", "trained")
+"""Folders of ``configs/_base_`` with the base configs of methods."""
 
 
 def page_names() -> list[str]:
@@ -47,15 +49,15 @@ def base_configs(name: str, head: str) -> list[Path]:
     """
     listed = re.search(r"<!-- methods: (.+?) -->", head)
     names = [n.strip() for n in listed.group(1).split(",")] if listed else [name]
-    paths = [CONFIGS / "_base_" / "models" / f"{n}.py" for n in names]
-    missing = [p for p in paths if not p.is_file()]
+    known = {path.stem: path for folder in BASES for path in (CONFIGS / "_base_" / folder).glob("*.py")}
+    missing = [n for n in names if n not in known]
     if missing:
         raise ValueError(
-            f"docs/methods/{name}.md is about {', '.join(names)}, but there is no "
-            f"{missing[0].relative_to(REPOSITORY)}: call the page as the base config, or name those it covers in its "
+            f"docs/methods/{name}.md is about {', '.join(names)}, but there is no {missing[0]}.py in "
+            f"configs/_base_/{{{','.join(BASES)}}}: call the page as the base config, or name those it covers in its "
             "head: <!-- methods: NAME, NAME -->"
         )
-    return paths
+    return [known[n] for n in names]
 
 
 def page(name: str) -> str:
