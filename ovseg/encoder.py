@@ -28,11 +28,19 @@ class WindowBatch:
         windows: ``[B, 3, H, W]`` normalised.
         groups: ``[B]`` int64 index of the photo that each window comes from; ``None``: all from one.
         regions: ``[B, H, W]`` region ids in pixels, where the method uses regions.
+        guide: ``[B, gh, gw, C]`` unit features of a guide of photo scope; ``None``: the guide looks at the windows.
     """
 
     windows: Tensor
     groups: Tensor | None = None
     regions: Tensor | None = None
+    guide: Tensor | None = None
+
+    def row(self, index: int) -> WindowBatch:
+        """One of the windows as a batch, without its photo's index."""
+        row = slice(index, index + 1)
+        regions, guide = (None if t is None else t[row] for t in (self.regions, self.guide))
+        return WindowBatch(self.windows[row], regions=regions, guide=guide)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,9 @@ class WindowEncoder:
         windows: cuts.
         backbone: CLIP.
         attention: runs CLIP's last block.
-        guide: windows, CLIP's mean and deviation to features that the attention looks at; ``None``: it needs none.
+        guide: windows, CLIP's mean and deviation to features that the attention looks at; ``None``: it needs none. A
+            guide of scope ``'photo'`` is asked for the windows of a whole photo instead
+            (:class:`ovseg.backbones.PhotoGuide`).
         views: encodes each window in several variants (ITACLIP); ``None``: each is seen once.
         engine: RGB windows (0..255) and unit word vectors to cosines, in place of backbone and attention, for windows
             of the sizes that its ``takes`` accepts (:class:`ovseg.export.OnnxEngine`); ``None``: torch.
@@ -66,11 +76,13 @@ class WindowEncoder:
 
     def cut(self, photo: Photo, layout: WindowLayout) -> WindowBatch:
         """All windows of a photo."""
-        windows = self.windows.cut(photo.image, layout, self.backbone.mean, self.backbone.std)
-        if photo.regions is None:
-            return WindowBatch(windows)
-        ids = self.windows.cut_ids(resize_regions(photo.regions, layout.image_size), layout, PAD_REGION)
-        return WindowBatch(windows, regions=ids)
+        batch = WindowBatch(self.windows.cut(photo.image, layout, self.backbone.mean, self.backbone.std))
+        if photo.regions is not None:
+            ids = resize_regions(photo.regions, layout.image_size)
+            batch.regions = self.windows.cut_ids(ids, layout, PAD_REGION)
+        if getattr(self.guide, "scope", "window") == "photo":
+            batch.guide = self.guide.cut(photo, layout, self.patch_size)
+        return batch
 
     def batches(
         self, photos: Sequence[Photo], layouts: Sequence[WindowLayout]
@@ -81,7 +93,7 @@ class WindowEncoder:
         photo, and only those, in a batch.
         """
         whole = self.attention.window_scope == "image"
-        pending: dict[tuple, list[tuple[int, Tensor, Tensor | None]]] = {}
+        pending: dict[tuple, list[tuple[int, WindowBatch]]] = {}
         for i, (photo, layout) in enumerate(zip(photos, layouts, strict=True)):
             cut = self.cut(photo, layout)
             if whole:
@@ -89,7 +101,7 @@ class WindowEncoder:
                 yield [i] * len(layout), cut
                 continue
             queue = pending.setdefault((layout.padded, cut.regions is None), [])
-            queue.extend((i, w, None if cut.regions is None else cut.regions[n]) for n, w in enumerate(cut.windows))
+            queue.extend((i, cut.row(n)) for n in range(len(layout)))
             while len(queue) >= self.windows.batch:
                 yield _stack(queue[: self.windows.batch])
                 del queue[: self.windows.batch]
@@ -99,11 +111,16 @@ class WindowEncoder:
 
     def tokens(self, batch: WindowBatch) -> FeatureMap:
         """Tokens after the last block ``[B, P + N, d]``, not projected yet."""
-        backbone = self.backbone
-        guide = self.guide(batch.windows, backbone.mean, backbone.std) if self.guide is not None else None
+        backbone, guide = self.backbone, self.guide_of(batch)
         context = backbone(batch.windows, self.attention.needs_inputs_of(len(backbone.tower.blocks)))
         with backbone.settled.last_block():
             return self.attention(replace(context, guide=guide, regions=batch.regions, groups=batch.groups))
+
+    def guide_of(self, batch: WindowBatch) -> FeatureMap | None:
+        """The guide's unit features of windows, where there is a guide."""
+        if batch.guide is not None:
+            return FeatureMap(batch.guide.flatten(1, 2), tuple(batch.guide.shape[1:3]))
+        return self.guide(batch.windows, self.backbone.mean, self.backbone.std) if self.guide is not None else None
 
     def project(self, features: FeatureMap) -> FeatureMap:
         """The attention's tokens as patch embeddings ``[B, N, D]`` in the text space."""
@@ -144,7 +161,12 @@ class WindowEncoder:
         return self.compare(self.embed(batch), queries)
 
 
-def _stack(queue: Iterable[tuple[int, Tensor, Tensor | None]]) -> tuple[list[int], WindowBatch]:
-    owners, windows, regions = zip(*queue, strict=True)
-    groups = torch.tensor(owners, device=windows[0].device)
-    return list(owners), WindowBatch(torch.stack(windows), groups, None if regions[0] is None else torch.stack(regions))
+def _stack(queue: Iterable[tuple[int, WindowBatch]]) -> tuple[list[int], WindowBatch]:
+    owners, parts = zip(*queue, strict=True)
+    groups = torch.tensor(owners, device=parts[0].windows.device)
+
+    def together(name: str) -> Tensor | None:
+        rows = [getattr(part, name) for part in parts]
+        return None if rows[0] is None else torch.cat(rows)
+
+    return list(owners), WindowBatch(together("windows"), groups, together("regions"), together("guide"))

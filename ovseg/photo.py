@@ -22,6 +22,7 @@ class Photo:
         encoder: encodes ``original`` as a whole (SAM), where the method has a photo encoder.
         affinity: ``[N, h, w]`` how much each of the N patches has in common with the others, where the stitch keeps it
             for the label refiners (CLIPtrase).
+        dense: ``[C, h, w]`` features of the whole photo, once a guide of photo scope has made them (CorrCLIPv2).
     """
 
     image: Tensor
@@ -30,6 +31,7 @@ class Photo:
     regions: Tensor | None = None
     encoder: Callable[[Tensor], Any] | None = None
     affinity: Tensor | None = None
+    dense: Tensor | None = None
 
     @cached_property
     def encoding(self) -> Any:

@@ -29,6 +29,7 @@ class Queries:
         cut_to: class of the pixels that the head's threshold leaves without one; ``None``: no threshold is on.
         probability_scale: ``None``: patches are scored by cosines. A number: by softmax(number * cosine).
         embed: further words to unit vectors ``[q, D]``, for methods in which words compete that are no classes.
+        vocabulary: the words themselves, for methods that embed them with another CLIP, too.
     """
 
     text: Tensor
@@ -38,6 +39,7 @@ class Queries:
     cut_to: int | None = None
     probability_scale: float | None = None
     embed: Callable[[Vocabulary], Tensor] | None = None
+    vocabulary: Vocabulary | None = None
 
     def __len__(self) -> int:
         return len(self.text)

@@ -209,4 +209,105 @@ class RefinedScoreMap:
             yield queries, slice(0, height), slice(0, width), self.block(queries)
 
 
-AnyScoreMap = ScoreMap | DecodedScoreMap | RefinedScoreMap
+class ResizedScoreMap:
+    """A score map at one size, resized (bilinear) to another, where something happens between that is not linear.
+
+    Args:
+        base: scores at the first size.
+        size: ``(H, W)`` of the output in pixels.
+        classes: ``[Q]`` class of every query of ``base``: maps are of classes then, each the largest of its queries at
+            the *first* size; ``None``: maps are of queries. See :meth:`by_class`.
+        num_classes: number of classes.
+        max_values: bound on the numbers in a block.
+    """
+
+    def __init__(
+        self,
+        base: ScoreMap | RefinedScoreMap,
+        size: tuple[int, int],
+        classes: Tensor | None = None,
+        num_classes: int | None = None,
+        max_values: int = 2**24,
+    ) -> None:
+        self.base, self.size, self.classes, self.max_values = base, tuple(size), classes, max_values
+        self.num_queries = base.num_queries if classes is None else num_classes
+        self.rows, self.columns = (bilinear_matrix(n, m) for n, m in zip(base.size, size, strict=True))
+
+    def by_class(self, query_to_class: Tensor, num_classes: int) -> ResizedScoreMap:
+        """The same with one map per class."""
+        return ResizedScoreMap(self.base, self.size, query_to_class, num_classes, self.max_values)
+
+    def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """``[q, h, w]`` scores of a block of maps and pixels."""
+        r, c = self.rows[rows], self.columns[columns]
+        ry, cx = _support(r), _support(c)
+        values = self.base.block(queries, ry, cx) if self.classes is None else self._largest(queries, ry, cx)
+        return r[:, ry].to(values.device) @ values @ c[:, cx].T.to(values.device)
+
+    def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+        """All scores in pieces ``(maps, rows, columns, block)``: tiles, or whole maps where the base is refined."""
+        (height, width), whole = self.size, isinstance(self.base, RefinedScoreMap)
+        tile = self.size if whole else TILE
+        step = max(1, self.max_values // (height * width)) if whole else self.num_queries
+        for start in range(0, self.num_queries, step):
+            queries = slice(start, min(start + step, self.num_queries))
+            for y in range(0, height, tile[0]):
+                for x in range(0, width, tile[1]):
+                    rows, columns = slice(y, min(y + tile[0], height)), slice(x, min(x + tile[1], width))
+                    yield queries, rows, columns, self.block(queries, rows, columns)
+
+    def _largest(self, wanted: slice, rows: slice, columns: slice) -> Tensor:
+        """``[c, h, w]`` largest score of the classes ``wanted`` at the base's size; very small without a query."""
+        first, last, _ = wanted.indices(self.num_queries)
+        members = ((self.classes >= first) & (self.classes < last)).nonzero()[:, 0].tolist()
+        best = None
+        for run in _runs(members, max(1, self.max_values // (self.base.size[0] * self.base.size[1]))):
+            values = self.base.block(run, rows, columns)
+            if best is None:
+                best = torch.full_like(values[:1], torch.finfo(values.dtype).min / 2).repeat(last - first, 1, 1)
+            index = (self.classes[run] - first).to(values.device)
+            best.scatter_reduce_(0, index[:, None, None].expand_as(values), values, "amax")
+        return best
+
+
+def _runs(indices: list[int], longest: int) -> Iterator[slice]:
+    """Ascending indices as slices of neighbours."""
+    start = 0
+    for at in range(1, len(indices) + 1):
+        if at == len(indices) or indices[at] != indices[at - 1] + 1 or at - start == longest:
+            yield slice(indices[start], indices[at - 1] + 1)
+            start = at
+
+
+@dataclass
+class RegionScoreMap:
+    """A score map with a second summand that is constant on every region (CorrCLIPv2):
+    ``share * base + (1 - share) * table[regions]``.
+
+    Attributes:
+        base: scores.
+        regions: ``[h, w]`` int64 row of ``table`` of every pixel, at the size of ``base``.
+        table: ``[R, Q]`` float32 scores of the regions.
+        share: of ``base``.
+    """
+
+    base: ScoreMap
+    regions: Tensor
+    table: Tensor
+    share: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.base.size
+
+    @property
+    def num_queries(self) -> int:
+        return self.base.num_queries
+
+    def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """``[q, h, w]`` scores of a block of queries and pixels."""
+        of_regions = self.table[:, queries].T[:, self.regions[rows, columns]]
+        return self.share * self.base.block(queries, rows, columns) + (1 - self.share) * of_regions
+
+
+AnyScoreMap = ScoreMap | DecodedScoreMap | RefinedScoreMap | ResizedScoreMap

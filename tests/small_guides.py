@@ -9,6 +9,7 @@ from torch import nn
 
 from ovseg.attention.dinoiser import new_heads
 from ovseg.weights import Loaded, get_card
+from ovseg.weights.simfeatup import JointBilateralUpsampler
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -87,4 +88,7 @@ def use_small_guides(monkeypatch, width: int = 64) -> None:
 
     monkeypatch.setattr("ovseg.backbones.dino.load_dino", loader(lambda n: small_dino(8 if n.endswith("8") else 16)))
     monkeypatch.setattr("ovseg.backbones.sam.load_sam", loader(lambda n: small_sam()))
+    monkeypatch.setattr(
+        "ovseg.stitches.upsampled.load_heads", loader(lambda n: shake(JointBilateralUpsampler(32), 0.05))
+    )
     monkeypatch.setattr("ovseg.attention.dinoiser.load_heads", loader(lambda n: shake(new_heads(width), 0.05)))

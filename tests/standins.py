@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,23 +21,32 @@ import pytest
 import torch
 from torch import Tensor
 
+from ovseg.retrieval import BankWriter
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("OVSEG_SHARED") or REPOSITORY.parent / "shared")
 LAYOUT = 2  # raise it when the layout of a written file changes
 PARITY = Path(os.environ.get("OVSEG_PARITY_DIR") or SHARED / "parity")
 
 
-def pseudo_weights() -> ModuleType:
-    """The module ``pseudo_weights.py``; skips the calling test where the shared folder is absent."""
-    path = PARITY / "pseudo_weights.py"
+def pseudo_weights(name: str = "pseudo_weights") -> ModuleType:
+    """The module ``pseudo_weights.py`` (or another beside it); skips the calling test where the shared folder is
+    absent."""
+    path = PARITY / f"{name}.py"
     if not path.is_file():
-        path = SHARED / "parity" / "pseudo_weights.py"
+        path = SHARED / "parity" / f"{name}.py"
     if not path.is_file():
         pytest.skip(f"stand-in weights need {path} (set OVSEG_SHARED)")
-    spec = importlib.util.spec_from_file_location("pseudo_weights", path)
+    if name != "pseudo_weights":  # the others import it by its name
+        sys.modules.setdefault("pseudo_weights", pseudo_weights())
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _frontier() -> ModuleType:
+    return pseudo_weights("pseudo_weights_frontier")
 
 
 def openai_layout(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
@@ -56,6 +66,14 @@ _FILES: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
     "dino/vitb16": ("dino_vitbase16_pretrain.pth", lambda w: OrderedDict(w.dino_vitb(16))),
     "dino/vitb8": ("dino_vitbase8_pretrain.pth", lambda w: OrderedDict(w.dino_vitb(8))),
     "sam/vit_b": ("sam_vit_b_01ec64.pth", lambda w: OrderedDict(w.sam_vit_b())),
+    "auxiliary": (
+        "auxiliary-ViT-B-16.pt",
+        lambda w: openai_layout(_frontier().clip_aux()),
+    ),
+    "segearth/jbu_one": (
+        "xclip_jbu_one_million_aid.ckpt",
+        lambda w: {"state_dict": {f"upsampler.{k}": v for k, v in _frontier().jbu_one().items()}},
+    ),
     "clip_dinoiser/last": ("last.pt", lambda w: {"state_dict": OrderedDict(w.clip_dinoiser_heads()), "epoch": 2}),
 }
 NAMES = tuple(_FILES)
@@ -79,3 +97,16 @@ def standin(name: str) -> Path:
         torch.save(build(pseudo_weights()), part)
         os.replace(part, path)
     return path
+
+
+def standin_bank(rows: int = 300) -> Path:
+    """Folder of the stand-in memory bank, written at first use."""
+    folder = standin_dir() / f"bank-{rows}"
+    if not (folder / "shard-00000").is_dir():
+        arrays = _frontier().memory_bank(rows)
+        values = {"main": arrays["main"], "aux": arrays["aux"]}
+        widths = {name: array.shape[1] for name, array in values.items()}
+        writer = BankWriter(folder, arrays["keys"].shape[1], widths, {"made_of": "hash noise"})
+        writer.add("all", arrays["keys"], values)
+        writer.flush()
+    return folder

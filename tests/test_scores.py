@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovseg.scores import RefinedScoreMap, ScoreMap
+from ovseg.scores import RefinedScoreMap, ResizedScoreMap, ScoreMap
 from ovseg.windows import SlidingWindows
 
 
@@ -60,3 +60,49 @@ def test_refined_map_refines_each_query_and_streams_in_chunks():
     pieces = list(refined.blocks())
     assert [p[0] for p in pieces] == [slice(0, 2), slice(2, 4), slice(4, 5)]
     torch.testing.assert_close(torch.cat([p[3] for p in pieces]), base.block() * 2)
+
+
+def early_max(base, size, q2c, classes):
+    """Maximum over the queries of a class at the base's size, then bilinear."""
+    full = base.block()
+    merged = torch.stack([full[q2c == c].amax(0) for c in range(classes)])
+    return F.interpolate(merged[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 9), st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(0, 99))
+def test_resized_maps_of_queries_and_of_classes(classes, extra, size, seed):
+    torch.manual_seed(seed)
+    q2c = torch.cat([torch.arange(classes), torch.randint(classes, (extra,))])
+    base = ScoreMap.from_grid(torch.randn(len(q2c), 3, 4), (30, 41))
+    plain = F.interpolate(base.block()[None], size=size, mode="bilinear", align_corners=False)[0]
+    scores = ResizedScoreMap(base, size)
+    torch.testing.assert_close(scores.block(), plain, atol=1e-5, rtol=1e-5)
+    by_class = scores.by_class(q2c, classes)
+    want = early_max(base, size, q2c, classes)
+    assert by_class.num_queries == classes and by_class.size == size
+    torch.testing.assert_close(by_class.block(), want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        by_class.block(slice(0, 1), slice(size[0] // 2, None)), want[:1, size[0] // 2 :], atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_blocks_of_resized_maps_cover_everything(refined):
+    q2c = torch.tensor([3, 0, 1, 0, 2, 2, 1, 0])
+    base = ScoreMap.from_grid(torch.randn(8, 3, 4), (30, 41))
+    if refined:
+        base = RefinedScoreMap(base, lambda maps: maps * 2)
+    size = (150, 130)
+    scores = ResizedScoreMap(base, size, q2c, 4, max_values=size[0] * size[1] * 2)
+    seen = torch.full((4, *size), torch.nan)
+    for queries, rows, columns, block in scores.blocks():
+        assert seen[queries, rows, columns].isnan().all()
+        seen[queries, rows, columns] = block
+    torch.testing.assert_close(seen, early_max(base, size, q2c, 4), atol=1e-5, rtol=1e-5)
+
+
+def test_a_class_without_a_query_never_wins():
+    scores = ResizedScoreMap(ScoreMap.from_grid(-torch.ones(2, 2, 2), (4, 4)), (5, 5), torch.tensor([0, 2]), 3)
+    block = scores.block()
+    assert torch.isfinite(block).all() and (block.argmax(0) == 0).all() and (block[1] < -1e30).all()

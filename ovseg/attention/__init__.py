@@ -1,6 +1,7 @@
 """Attentions: how a method runs CLIP's last block."""
 
 from ovseg.attention.base import LastBlockAttention
+from ovseg.attention.calibrated import CalibratedAttention
 from ovseg.attention.declip import DeclipAttention
 from ovseg.attention.decomposition import DecomposedAttention, Decomposition, decompose
 from ovseg.attention.dinoiser import DinoiserAttention
@@ -9,10 +10,12 @@ from ovseg.attention.intermediate import IntermediateAttention
 from ovseg.attention.plain import PlainAttention, ValueAttention
 from ovseg.attention.proxy import ProxyAttention
 from ovseg.attention.region import RegionAttention
+from ovseg.attention.residual import ResidualAttention
 from ovseg.attention.self_correlation import SelfCorrelationAttention
 from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
 
 __all__ = [
+    "CalibratedAttention",
     "DeclipAttention",
     "DecomposedAttention",
     "Decomposition",
@@ -24,6 +27,7 @@ __all__ = [
     "PlainAttention",
     "ProxyAttention",
     "RegionAttention",
+    "ResidualAttention",
     "SelfCorrelationAttention",
     "SelfSelfAttention",
     "ValueAttention",

@@ -3,6 +3,7 @@
 from ovseg.backbones.clip import ClipBackbone
 from ovseg.backbones.dino import DinoBackbone
 from ovseg.backbones.guide_cache import CachedGuide
+from ovseg.backbones.photo_guide import PhotoGuide
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.stem_guide import StemGuide
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
@@ -13,6 +14,7 @@ __all__ = [
     "DinoBackbone",
     "EvaTower",
     "OpenClipTower",
+    "PhotoGuide",
     "SamBackbone",
     "StemGuide",
     "TimmTower",

@@ -86,7 +86,27 @@ class DinoBackbone(MixedPrecision):
         Returns:
             float32 ``[B, h * w, C]`` of unit length on the guide's grid ``(H // patch, W // patch)``; no prefix tokens.
         """
-        images = (windows * std + mean - self.mean) / self.std
+        features = self.patches((windows * std + mean - self.mean) / self.std)
+        return FeatureMap(F.normalize(features.tokens, dim=-1), features.grid)
+
+    def dense(self, photo: Tensor) -> Tensor:
+        """Patch features of a whole photo, not normalised.
+
+        Args:
+            photo: uint8 RGB ``[3, H, W]``; each side is resized to the nearest multiple of the patch (halves to even),
+                bilinear, after normalisation.
+
+        Returns:
+            float32 ``[C, h, w]``.
+        """
+        image = (photo.to(self.mean.device).float() - self.mean) / self.std
+        size = [max(1, round(n / self.patch_size)) * self.patch_size for n in photo.shape[1:]]
+        image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)
+        return self.patches(image).as_image()[0]
+
+    def patches(self, images: Tensor) -> FeatureMap:
+        """Patch features of images ``[B, 3, H, W]`` with this model's own normalisation: float32 ``[B, N, C]``, not
+        normalised."""
         grid = self.tower.grid_of(*images.shape[-2:])
         x = self.tower.embed(images, self.pos_embed)  # not under autocast: all blocks add to it, so it stays fp32
         settled = self.settled
@@ -95,8 +115,7 @@ class DinoBackbone(MixedPrecision):
                 with settled.layers(i, len(self.tower.blocks)):
                     x = block(x, grid)
             x = self._features(x, grid)
-        patches = x[:, self.tower.num_prefix :].float()
-        return FeatureMap(F.normalize(patches, dim=-1), grid)
+        return FeatureMap(x[:, self.tower.num_prefix :].float(), grid)
 
     def _features(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         block = self.tower.blocks[self.block]

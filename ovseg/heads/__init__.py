@@ -1,7 +1,8 @@
 """Heads: from scores per query to one label per pixel."""
 
 from ovseg.heads.class_maps import ClassMapHead
+from ovseg.heads.early_max import EarlyMaxHead
 from ovseg.heads.evidence import Evidence
 from ovseg.heads.max_query import MaxQueryHead
 
-__all__ = ["ClassMapHead", "Evidence", "MaxQueryHead"]
+__all__ = ["ClassMapHead", "EarlyMaxHead", "Evidence", "MaxQueryHead"]

@@ -37,6 +37,7 @@ from ovseg.ops.functional import (
     upsample_argmax,
     upsample_topk,
 )
+from ovseg.ops.solvers import conjugate_gradients
 from ovseg.ops.torch_argmax import bilinear_matrix
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "backend_report",
     "bilinear_matrix",
     "confusion_matrix",
+    "conjugate_gradients",
     "correlation_attention",
     "decomposed_attention",
     "guided_aggregation",

@@ -41,6 +41,8 @@ def correlation_attention(
     ProxyCLIP, equations 5-7  scale=gamma (3), beta=1.2, mean_scope as the batch was formed
     CorrCLIP, scope (v1)      scale=4, beta=1, region_ids=merged ids
     CLIP-DINOiser, pooling    scale=1, threshold=0.2, normaliser="sum", values=features to pool
+    SC-CLIP, aggregation      scale=1, threshold=0.4, normaliser="sum", values=tokens to pool
+    SC-CLIP, last block       scale=3, beta=1
     ========================  ================================================================================
 
     Args:

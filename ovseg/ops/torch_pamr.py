@@ -18,8 +18,10 @@ from ovseg.ops.reference import neighbour_offsets
 
 # Queries per pass on CPU: with 16 floats per pixel the rows that a dilation of 16 reaches stay in the L2 cache.
 CPU_QUERIES = 16
-# Pixels per gather: bounds the index and the output of one call (16 int32 and CPU_QUERIES floats per pixel).
+# Pixels per pass of the affinity.
 BLOCK_PIXELS = 1 << 17
+# Neighbours per gather: bounds the index of one call (int32).
+BLOCK_NEIGHBOURS = 16 * BLOCK_PIXELS
 
 
 @register_function("pamr_affinity", "torch")
@@ -59,20 +61,32 @@ def pamr_apply(affinity: Tensor, scores: Tensor, iterations: int, dilations: Seq
     """[B, K, H, W] affinity, [B, Q, H, W] scores -> refined scores; iterates in fp32."""
     weights = affinity.float().permute(0, 2, 3, 1).contiguous()
     step = CPU_QUERIES if scores.device.type == "cpu" else max(1, scores.shape[1])
+    offsets = neighbour_offsets(dilations)
     refined = torch.empty_like(scores)
     for index, picture in enumerate(scores):
         for first in range(0, len(picture), step):
             part = picture[first : first + step]
-            refined[index, first : first + step] = _iterate(weights[index], part, iterations, dilations)
+            refined[index, first : first + step] = weighted_neighbours(weights[index], part, offsets, iterations)
     return refined
 
 
-def _iterate(weights: Tensor, scores: Tensor, iterations: int, dilations: Sequence[int]) -> Tensor:
-    """Refine [Q, H, W] with weights [H, W, K]."""
+def weighted_neighbours(
+    weights: Tensor, scores: Tensor, offsets: Sequence[tuple[int, int]], iterations: int = 1
+) -> Tensor:
+    """Every pixel becomes the weighted sum of its neighbours, ``iterations`` times; borders are replicated.
+
+    Args:
+        weights: float32 [H, W, K], one per offset.
+        scores: floating point [Q, H, W]; Q near `CPU_QUERIES` is fastest on the CPU.
+        offsets: K pairs of rows and columns.
+
+    Returns:
+        float32 [Q, H, W].
+    """
     queries, height, width = scores.shape
-    pad = max(dilations)
-    block = min(height, max(1, BLOCK_PIXELS // width))
-    gather = _block_indices(block, width, dilations, scores.device)
+    pad = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
+    block = min(height, max(1, BLOCK_NEIGHBOURS // (width * len(offsets))))
+    gather = _block_indices(block, width, offsets, pad, scores.device)
     # Two buffers [pad + H + pad, W, Q], read and written in turn; rows above and below repeat the border row.
     source = torch.empty(height + 2 * pad, width, queries, device=scores.device)
     target = torch.empty_like(source)
@@ -93,9 +107,9 @@ def _iterate(weights: Tensor, scores: Tensor, iterations: int, dilations: Sequen
     return source[pad : pad + height].permute(2, 0, 1)
 
 
-def _block_indices(rows: int, width: int, dilations: Sequence[int], device: torch.device) -> Tensor:
+def _block_indices(rows: int, width: int, offsets: Sequence[tuple[int, int]], pad: int, device: torch.device) -> Tensor:
     """int32 [rows * width, K]: where each pixel's neighbours lie in a row-padded block, columns clamped."""
-    dy, dx = torch.tensor(neighbour_offsets(dilations), device=device, dtype=torch.int32).unbind(1)
-    row = torch.arange(rows, device=device, dtype=torch.int32)[:, None, None] + max(dilations) + dy
+    dy, dx = torch.tensor(offsets, device=device, dtype=torch.int32).unbind(1)
+    row = torch.arange(rows, device=device, dtype=torch.int32)[:, None, None] + pad + dy
     column = (torch.arange(width, device=device, dtype=torch.int32)[:, None] + dx).clamp_(0, width - 1)
     return (row * width + column).view(rows * width, len(dy))

@@ -82,7 +82,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
         engine: dict | None = None,
         **words: Any,
     ) -> None:
-        parts = (words.get("backbone"), attention, guide, regions, photo_encoder)
+        parts = (words.get("backbone"), attention, guide, regions, photo_encoder, stitch)
         with told_together(*parts):  # missing weights are named all at once
             super().__init__(head=head, label_refiners=label_refiners, **words)
             self.attention = ATTENTIONS.build(attention)

@@ -117,6 +117,7 @@ class PhotoSegmentor(WordModel):
             head.active_background,
             self.probability_scale,
             self.text_encoder.encode,
+            vocabulary,
         )
         return Wording(vocabulary, queries, head)
 

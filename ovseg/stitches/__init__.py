@@ -2,6 +2,22 @@
 
 from ovseg.stitches.affinity import AffinityStitch, ContributionStitch, LayerwiseStitch
 from ovseg.stitches.average import ScoreStitch
+from ovseg.stitches.class_token import ClassTokenStitch
+from ovseg.stitches.feedback import FeedbackStitch
+from ovseg.stitches.graph import GraphStitch
+from ovseg.stitches.retrieval import RetrievalStitch
 from ovseg.stitches.splice import FeatureSplice
+from ovseg.stitches.upsampled import UpsampledStitch
 
-__all__ = ["AffinityStitch", "ContributionStitch", "FeatureSplice", "LayerwiseStitch", "ScoreStitch"]
+__all__ = [
+    "AffinityStitch",
+    "ClassTokenStitch",
+    "ContributionStitch",
+    "FeatureSplice",
+    "FeedbackStitch",
+    "GraphStitch",
+    "LayerwiseStitch",
+    "RetrievalStitch",
+    "ScoreStitch",
+    "UpsampledStitch",
+]

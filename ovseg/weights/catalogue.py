@@ -427,6 +427,19 @@ def _heads() -> Iterable[WeightCard]:
         home="https://github.com/wysoczanska/clip_dinoiser",
         notes="Trained on features of laion2b_s34b_b88k/ViT-B-16. The file is checkpoints/last.pt of the project.",
     )
+    yield WeightCard(
+        name="segearth/jbu_one",
+        kind="heads",
+        family="SimFeatUp (SegEarth-OV)",
+        arch="jbu_one",
+        sources=(),
+        licence="not stated",
+        commercial="ask",
+        image_size=224,
+        **_CLIP_NORM,
+        home="https://github.com/likyoo/SegEarth-OV",
+        notes="Upsampler for features of openai/ViT-B-16; the file is xclip_jbu_one_million_aid.ckpt of the project.",
+    )
 
 
 # ------------------------------------------------------------------------------------------ trained segmenters

@@ -31,6 +31,7 @@ from .layouts import LAYOUTS
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
+from .simfeatup import JointBilateralUpsampler, upsampler_keys
 from .words import LearnedWords, read_words
 
 Checkpoint = str | PathLike[str] | None
@@ -127,10 +128,12 @@ def load_sam(name: str, checkpoint: Checkpoint = None) -> Loaded:
 
 
 def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) -> Loaded:
-    """Loads the trained heads of CLIP-DINOiser (Wysoczanska et al., 2024).
+    """Loads small trained parts that work on another model's features.
 
+    CLIP-DINOiser (Wysoczanska et al., 2024):
     ``model`` is an ``nn.ModuleDict`` of two convolutions on a map of CLIP's features [B, width, h, w], width 768 for
     the official heads: ``obj_proj`` (3x3, 256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
+    SegEarth-OV (Li et al., CVPR 2025): a :class:`ovseg.weights.simfeatup.JointBilateralUpsampler`.
 
     Args:
         name: An entry of the catalogue.
@@ -245,6 +248,8 @@ def _build_sam(card: WeightCard, path: Path) -> nn.Module:
 
 
 def _build_heads(card: WeightCard, path: Path) -> nn.Module:
+    if card.arch == "jbu_one":
+        return _build_upsampler(card, path)
     weights = dinoiser_heads(load_state_dict(path))
     width = 768 if card.packaged is None else _packaged_config(card)["width"]
     with skip_initialisation():
@@ -255,6 +260,14 @@ def _build_heads(card: WeightCard, path: Path) -> nn.Module:
             }
         )
     return assemble(model, weights, path, f"{card.name} (the two heads of CLIP-DINOiser)")
+
+
+def _build_upsampler(card: WeightCard, path: Path) -> nn.Module:
+    weights = upsampler_keys(load_state_dict(path))
+    last = weights.get("fixup_proj.1.weight")
+    with skip_initialisation():
+        model = JointBilateralUpsampler(512 if last is None else len(last))
+    return assemble(model, weights, path, f"{card.name} (SimFeatUp's jbu_one)")
 
 
 _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from tests.standins import PARITY, REPOSITORY, standin
+from tests.standins import PARITY, REPOSITORY, standin, standin_bank
 
 CONFIGS = REPOSITORY / "configs"
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif")
@@ -35,6 +35,7 @@ class Case:
         masks: folder under ``goldens/`` with region maps.
         hard_cut: the method drops patches whose similarity lies below a mean; where one lies within rounding of it, a
             patch or two differ by more than rounding. Up to 1 % of the pixels may then miss the bar, with a note.
+        first_window_only: the golden is of the first window alone, its labels are per *query* at the window's size.
         slow: takes minutes; only ``first window`` and ``query`` are compared in the quick suite.
     """
 
@@ -45,6 +46,7 @@ class Case:
     renormalised: bool = False
     masks: str | None = None
     hard_cut: bool = False
+    first_window_only: bool = False
     slow: bool = False
 
     @property
@@ -80,6 +82,50 @@ CASES = {
     "corrclip_b16": Case(
         "corrclip/corrclip_vitb16_voc21.py",
         {"model.guide.weights": "dino/vitb16"},
+        masks="corrclip_masks",
+        hard_cut=True,
+    ),
+    "scclip": Case("scclip/scclip_vitb16_voc21.py"),
+    "sfp": Case("sfp/sfp_vitb16_voc21.py"),
+    "resclip": Case("resclip/resclip_vitb16_voc21.py", renormalised=True),
+    "resclip_slide": Case(
+        "resclip/resclip_vitb16_voc21.py",
+        {
+            "model.windows": dict(crop=224, stride=112),
+            "model.stitch.threshold": 0.25,
+            "model.attention.weight": 0.4,
+            "model.attention.sharpness": 1.8,
+        },
+        first_window_only=True,
+    ),
+    "segearth_noup": Case("segearth/segearth-noup_vitb16_voc21.py"),
+    "segearth_jbu_win0": Case("segearth/segearth_vitb16_voc21.py", first_window_only=True),
+    "lposs": Case("lposs/lposs_vitb16_voc21.py"),
+    "corrclipv2_nobank": Case(
+        "corrclipv2/corrclipv2_vitb16_voc21.py",
+        {"model.guide.source": dict(type="DinoBackbone", weights="dino/vitb16", pos_embed="scale")},
+        masks="corrclip_masks",
+        hard_cut=True,
+    ),
+    "corrclipv2_bank": Case(
+        "corrclipv2/corrclipv2_vitb16_voc21.py",
+        {
+            "model.guide.source": dict(type="DinoBackbone", weights="dino/vitb16", pos_embed="scale"),
+            "model.stitch": dict(
+                type="RetrievalStitch",
+                bank="standin",
+                auxiliary=dict(store="aux", backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16")),
+            ),
+        },
+        masks="corrclip_masks",
+        hard_cut=True,
+    ),
+    "corrclipv2_bank_noaux": Case(
+        "corrclipv2/corrclipv2_vitb16_voc21.py",
+        {
+            "model.guide.source": dict(type="DinoBackbone", weights="dino/vitb16", pos_embed="scale"),
+            "model.stitch": dict(type="RetrievalStitch", bank="standin"),
+        },
         masks="corrclip_masks",
         hard_cut=True,
     ),
@@ -158,6 +204,7 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
     model.backbone.checkpoint = str(standin("openai/ViT-B-16"))
     model.backbone.precision = precision
     for part in (model.get("guide"), model.get("photo_encoder")):
+        part = part.get("source", part) if part else part  # a guide of photo scope holds another one
         if part:
             part.checkpoint = str(standin(part.weights))
             part.precision = precision
@@ -165,4 +212,11 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
         model.attention.checkpoint = str(standin(model.attention.heads))
     if case.masks:
         model.regions = None
+    stitch = model.get("stitch") or {}
+    if stitch.get("upsampler"):
+        stitch.checkpoint = str(standin(stitch.upsampler))
+    if stitch.get("bank"):
+        stitch.bank = str(standin_bank())
+    if stitch.get("auxiliary"):
+        stitch.auxiliary.backbone.checkpoint = str(standin("auxiliary"))
     return config

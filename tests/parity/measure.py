@@ -7,7 +7,7 @@ import ctypes
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from torch import Tensor
 
 from ovseg.encoder import WindowBatch
 from ovseg.engine import set_short_side
+from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.stitches import FeatureSplice
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
+from tests.parity.intermediates import INTERMEDIATES
 from tests.standins import standin_dir
 
 QUERY_BAR = 1e-4
@@ -76,9 +78,14 @@ def measure(golden: Golden, first_window_only: bool = False, precision: str = "f
         precision: of the backbone, ``'fp32'`` or ``'bf16'``.
     """
     _give_back_memory()
-    run = Run(golden, CASES[golden.name], precision)
+    case = CASES[golden.name]
+    first_window_only = first_window_only or case.first_window_only
+    run = Run(golden, case, precision)
     figures = {f.key: f for f in run.text_figures()}
     outputs = run.first_window() if first_window_only else run.outputs()
+    inner = INTERMEDIATES.get(run.case.method)
+    if inner is not None:
+        outputs |= inner(run)
     for key, recorded in golden.arrays.items():
         if key in outputs:
             ours = sampled(key, outputs[key], recorded)
@@ -115,7 +122,7 @@ def compare(key: str, recorded: np.ndarray, ours: np.ndarray) -> Figure:
     """
     if recorded.shape != ours.shape:
         raise ValueError(f"{key}: the golden has shape {recorded.shape}, ovseg {ours.shape}")
-    if key.startswith("argmax"):
+    if recorded.dtype.kind in "iu":  # labels, indices
         return Figure(key, "agreement", float((recorded == ours).mean()), LABEL_BAR)
     recorded, ours = recorded.astype(np.float64), ours.astype(np.float64)
     difference = np.abs(recorded - ours)
@@ -139,6 +146,7 @@ class Run:
     def __init__(self, golden: Golden, case: Case, precision: str = "fp32") -> None:
         init_default_scope("ovseg")
         self.golden, self.case = golden, case
+        self.kept: dict = {"refined": {}}
         config = load_config(case, precision)
         set_short_side(config)
         vocabulary = Vocabulary.from_config(config.model.pop("vocabulary"))
@@ -174,18 +182,26 @@ class Run:
     @torch.no_grad()
     def first_window(self) -> dict[str, np.ndarray]:
         """``win0`` alone."""
-        photo = self._photo()
         model = self.model
         encoder = model.encoder
-        layout = encoder.layout(photo)
-        batch = WindowBatch(encoder.cut(photo, layout).windows[:1])
-        part = model.stitch.score(model.stitch.encode(batch, encoder), encoder, model.queries)[0]
-        return {"win0": self._window(part, layout)}
+        layout = encoder.layout(self.photo)
+        part = model.stitch.score(model.stitch.encode(self.first_batch(), encoder), encoder, model.queries)[0]
+        window = self._window(part, layout)
+        if not self.case.first_window_only:
+            return {"win0": window}
+        labels = (window * self.model.head.logit_scale).argmax(0)
+        return {"win0": window, "argmax": labels}
+
+    def first_batch(self) -> WindowBatch:
+        """The photo's first window, alone."""
+        encoder = self.model.encoder
+        cut = encoder.cut(self.photo, encoder.layout(self.photo))
+        return cut.row(0)
 
     @torch.no_grad()
     def outputs(self) -> dict[str, np.ndarray]:
         """Everything that some golden holds, from one ``test_step``."""
-        model, kept = self.model, {"refined": {}}
+        model, kept = self.model, self.kept
         score, score_map = model.stitch.score, model.score_map
 
         def keep_parts(*args) -> Tensor:
@@ -213,7 +229,7 @@ class Run:
         model, photo, scores, part = self.model, kept["photo"], kept["scores"], kept["part"]
         layout = model.windows.layout(*photo.image.shape[1:], model.backbone.patch_size)
         classes, head = len(model.vocabulary), model.head
-        ours_of = self._class_order()
+        ours_of = self.class_order()
         probabilities = head.probabilities(scores, model.query_to_class, classes)[ours_of]
         if self.case.renormalised:
             probabilities = probabilities / probabilities.sum(0)
@@ -255,12 +271,14 @@ class Run:
         full = F.interpolate(part[None], size=layout.padded, mode="bilinear", align_corners=False)[0]
         return full[:, top : top + h, left : left + w].numpy()
 
-    def _photo(self):
+    @cached_property
+    def photo(self) -> Photo:
+        """The photo as the segmentor prepares it."""
         sample = self.data["data_samples"][0]
         extras = [self.data.get(key, [None])[0] for key in ("original", "regions")]
         return self.model.prepare(self.data["inputs"][0], tuple(sample.ori_shape[:2]), *extras)
 
-    def _class_order(self) -> np.ndarray:
+    def class_order(self) -> np.ndarray:
         """Our class of each of the golden's classes: the official code may count the background last."""
         ours = self.model.query_to_class[self.order].numpy()
         order = np.zeros(len(self.model.vocabulary), np.int64)

@@ -42,6 +42,12 @@ GOLDEN_FILES = dict(
     cliptrase_224="voc21_cliptrase",
     itaclip="voc21_itaclip",
     cliper_noslide="voc21_cliper",
+    scclip="voc21",
+    sfp="voc21_sfp",
+    resclip="voc21",
+    lposs="voc21_lposs",
+    corrclipv2_nobank="voc21_corrclip",
+    segearth_noup="voc21_clearclip",
 )
 
 

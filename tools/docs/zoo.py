@@ -22,6 +22,9 @@ VARIANTS = {
     ("cliptrase", "336 px"): "cliptrase336_vitb16",
     ("cliper", "no diffusion, no slide"): "cliper_vitb16",
     ("cliper", "no diffusion, slide"): "cliper-slide_vitb16",
+    ("resclip", "over NACLIP"): "resclip_vitb16",
+    ("resclip", "over SCLIP"): "resclip-sclip_vitb16",
+    ("resclip", "over ClearCLIP"): "resclip-clearclip_vitb16",
 }
 """Method and variant of docs/published_miou.csv to the configs that stand for it; without a variant: METHOD_vitb16.
 
@@ -32,7 +35,7 @@ Numbers whose setting no config has (MaskCLIP as another paper ran it, larger mo
 def weights_in(config: Mapping) -> Iterator[str]:
     """Names of the catalogue that a model config asks for, in order."""
     for name, value in config.items():
-        if name in ("weights", "heads") and isinstance(value, str) and value in catalogue():
+        if name in ("weights", "heads", "upsampler") and isinstance(value, str) and value in catalogue():
             yield value
         elif isinstance(value, Mapping):
             yield from weights_in(value)

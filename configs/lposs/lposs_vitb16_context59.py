@@ -1,0 +1,6 @@
+# Context59 with LPOSS, LAION ViT-B/16 and DINO ViT-B/16.
+_base_ = ["../_base_/models/lposs.py", "../_base_/datasets/context59.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="context59"),
+)

@@ -1,0 +1,6 @@
+# Context60 with LPOSS, LAION ViT-B/16 and DINO ViT-B/16.
+_base_ = ["../_base_/models/lposs.py", "../_base_/datasets/context60.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="context60", background=0),
+)

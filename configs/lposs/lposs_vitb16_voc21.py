@@ -1,0 +1,6 @@
+# VOC21 with LPOSS, LAION ViT-B/16 and DINO ViT-B/16.
+_base_ = ["../_base_/models/lposs.py", "../_base_/datasets/voc21.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="voc21_lposs", background=0),
+)

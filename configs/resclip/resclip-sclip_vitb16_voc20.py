@@ -1,0 +1,3 @@
+# VOC20 with ResCLIP over SCLIP, OpenAI ViT-B/16.
+_base_ = ["./resclip_vitb16_voc20.py"]
+model = dict(attention=dict(std=0, terms=("q", "k"), residual=True, ffn=True))

@@ -1,0 +1,6 @@
+# Cityscapes with SC-CLIP, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/scclip.py", "../_base_/datasets/cityscapes.py", "../_base_/runtime/eval.py"]
+short_side = 560
+model = dict(
+    vocabulary=dict(file="cityscapes"),
+)

@@ -1,0 +1,5 @@
+# VOC20 with SC-CLIP, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/scclip.py", "../_base_/datasets/voc20.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="voc20"),
+)

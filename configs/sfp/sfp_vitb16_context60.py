@@ -1,0 +1,6 @@
+# Context60 with SFP, OpenAI ViT-B/16.
+_base_ = ["../_base_/models/sfp.py", "../_base_/datasets/context60.py", "../_base_/runtime/eval.py"]
+model = dict(
+    vocabulary=dict(file="context60", background=0),
+    head=dict(threshold=0.15),
+)
