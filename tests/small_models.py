@@ -42,6 +42,17 @@ def small_hybrid_clip(seed: int = 0, layers: int = 3, grid: int = 4) -> CLIP:
     return _shake(model)
 
 
+def small_convnext_clip(seed: int = 0) -> CLIP:
+    """A random CLIP with timm's smallest ConvNeXt; text tower of width 32."""
+    torch.manual_seed(seed)
+    model = CLIP(
+        embed_dim=32,
+        vision_cfg=dict(image_size=64, timm_model_name="convnext_atto", timm_pool="", timm_proj="linear"),
+        text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=2),
+    )
+    return _shake(model)
+
+
 def small_siglip_trunk() -> nn.Module:
     """SigLIP's ViT, small: no CLS token, MAP pooling."""
     torch.manual_seed(1)

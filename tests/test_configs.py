@@ -8,10 +8,10 @@ from mmengine.config import Config
 
 from ovseg.datasets import load_class_names
 from ovseg.engine.class_words import check_config, check_model
-from ovseg.registry import MODELS
+from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.weights import LoadedClip, get_card
 from tests.small_guides import use_small_guides
-from tests.small_models import small_clip
+from tests.small_models import small_clip, small_convnext_clip
 
 ROOT = Path(__file__).parent.parent / "configs"
 CONFIGS = sorted(p for p in ROOT.rglob("*.py") if "_base_" not in p.parts)
@@ -26,12 +26,14 @@ def small_weights(monkeypatch):
     def load(name, checkpoint=None):
         get_card(name)  # unknown names must still fail
         mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-        clip = small_clip(layers=12)
+        clip = small_convnext_clip() if "convnext" in get_card(name).arch else small_clip(layers=12)
         return LoadedClip(
             model=clip, tokenizer=open_clip.tokenize, mean=mean, std=std, card=get_card(name), sha256="0" * 64
         )
 
     monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+    monkeypatch.setattr("ovseg.backbones.convnext.load_clip", load)
+    monkeypatch.setattr("ovseg.decoders.base.load_decoder", lambda name, decoder, checkpoint=None: get_card(name).name)
     use_small_guides(monkeypatch)
 
 
@@ -61,6 +63,17 @@ def test_evaluation_config_builds(path, small_weights):
     other = check_model(model, meta)
     assert len(other) < len(names) / 2, "most classes go by their own names"
     assert names[0] != "background" or model.vocabulary.display_names[0] == "background"
+
+
+@pytest.mark.parametrize("path", ["maft_plus/maft_plus_convnext-base_train.py", "ovseg/ovseg_mask-prompts_train.py"])
+def test_training_config_builds(path, small_weights):
+    config = Config.fromfile(ROOT / path)
+    if "vocabulary" in config.model:
+        config.model.update(templates="plain", text_cache=False)
+    model = MODELS.build(config.model)
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    for step in config.train_dataloader.dataset.pipeline:
+        TRANSFORMS.build(step)
 
 
 def test_all_ten_benchmarks_have_a_config_for_each_first_method():

@@ -1,6 +1,7 @@
 """Backbones: CLIP vision towers behind one small interface."""
 
 from ovseg.backbones.clip import ClipBackbone
+from ovseg.backbones.convnext import ConvNextClip, ConvNextTower
 from ovseg.backbones.dino import DinoBackbone
 from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
@@ -11,6 +12,8 @@ from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTow
 __all__ = [
     "CachedGuide",
     "ClipBackbone",
+    "ConvNextClip",
+    "ConvNextTower",
     "DinoBackbone",
     "EvaTower",
     "OpenClipTower",

@@ -346,13 +346,18 @@ class OpenClipTower(VisionTower):
     def embed(self, images: Tensor, pos_embed: str = "size", extra: Tensor | None = None) -> Tensor:
         """As in the base class; ``extra`` ``[B, h * w, d]`` is added to the patch embeddings (Alpha-CLIP's alpha)."""
         grid = self.grid_of(*images.shape[-2:])
-        visual = self.visual
+        x = self.patches(images)
+        return self.tokens(x if extra is None else x + extra.to(x.dtype), grid, pos_embed)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """The patch convolution alone, ``[B, h * w, d]``."""
         # the convolution itself: a product over pixels rounds otherwise, which CLIP-DINOiser's hard cut shows
-        x = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
-        if extra is not None:
-            x = x + extra.to(x.dtype)
-        table = visual.positional_embedding
-        x = x + self.positions(table[1:], grid, pos_embed).to(x.dtype)
+        return self.visual.conv1(images.to(self.visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+
+    def tokens(self, patches: Tensor, grid: tuple[int, int], pos_embed: str = "size") -> Tensor:
+        """Patches ``[B, h * w, d]`` with positions, after CLS, normed: ``[B, 1 + h * w, d]``."""
+        visual, table = self.visual, self.visual.positional_embedding
+        x = patches + self.positions(table[1:], grid, pos_embed).to(patches.dtype)
         cls = (visual.class_embedding + table[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return visual.ln_pre(torch.cat([cls, x], dim=1))
 

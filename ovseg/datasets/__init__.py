@@ -6,6 +6,7 @@ from ovseg.datasets.class_names import load_class_names
 from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
+from ovseg.datasets.nouns import NounCrop
 from ovseg.datasets.sampler import EvalSampler
 from ovseg.datasets.training_views import ColourJitter, CropAndPad, Mirror
 from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
@@ -24,6 +25,7 @@ __all__ = [
     "LoadMask",
     "MaskReadError",
     "Mirror",
+    "NounCrop",
     "PackInputs",
     "RandomView",
     "ResizePIL",

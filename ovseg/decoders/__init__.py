@@ -3,8 +3,11 @@
 from ovseg.decoders.base import Decoder, Features, Prediction
 from ovseg.decoders.catseg import CatSegDecoder
 from ovseg.decoders.deeplab import DeepLabDecoder
+from ovseg.decoders.fcclip import FcClipDecoder, MaftPlusDecoder
 from ovseg.decoders.framing import CropsAndWhole, Framing, WholePhoto
 from ovseg.decoders.gradual_fusion import GradualFusionDecoder
+from ovseg.decoders.mask_decoder import MaskDecoder
+from ovseg.decoders.ovseg import OvSegDecoder
 from ovseg.decoders.side_adapter import SideAdapterDecoder
 
 __all__ = [
@@ -12,9 +15,13 @@ __all__ = [
     "CropsAndWhole",
     "Decoder",
     "DeepLabDecoder",
+    "FcClipDecoder",
     "Features",
     "Framing",
     "GradualFusionDecoder",
+    "MaftPlusDecoder",
+    "MaskDecoder",
+    "OvSegDecoder",
     "Prediction",
     "SideAdapterDecoder",
     "WholePhoto",

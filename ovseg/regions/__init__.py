@@ -12,6 +12,7 @@ from ovseg.regions.encoders import (
     RegionCrop,
 )
 from ovseg.regions.loading import LoadRegions
+from ovseg.regions.mask_prompts import MaskPromptedCrop
 from ovseg.regions.sam import SamMasks
 from ovseg.regions.slic import SlicRegions
 from ovseg.regions.transformers import PanopticMasks, Sam2Masks
@@ -24,6 +25,7 @@ __all__ = [
     "FovealAttention",
     "LoadRegions",
     "MaskPooling",
+    "MaskPromptedCrop",
     "MaskedCrop",
     "PanopticMasks",
     "RedCircle",

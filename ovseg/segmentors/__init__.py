@@ -3,6 +3,8 @@
 from ovseg.segmentors.declip_training import DeclipTrainer
 from ovseg.segmentors.decoder import DecoderSegmentor
 from ovseg.segmentors.dinoiser_training import DinoiserTrainer
+from ovseg.segmentors.mask import MaskSegmentor
+from ovseg.segmentors.mask_adaptation import MaskAdaptationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 from ovseg.segmentors.pseudo_labels import PseudoLabelTrainer
 from ovseg.segmentors.sam_clip import SamClipSegmentor
@@ -11,6 +13,8 @@ __all__ = [
     "DeclipTrainer",
     "DecoderSegmentor",
     "DinoiserTrainer",
+    "MaskAdaptationTrainer",
+    "MaskSegmentor",
     "OpenVocabSegmentor",
     "PseudoLabelTrainer",
     "SamClipSegmentor",

@@ -25,7 +25,7 @@ class SamClipSegmentor(OpenVocabSegmentor):
 
     Args:
         region_encoder: config of a registered region encoder: ``RegionCrop``, ``MaskedCrop``, ``BlurReverse``,
-            ``RedCircle``, ``MaskPooling``, ``FovealAttention``, ``AlphaChannel``.
+            ``RedCircle``, ``MaskPooling``, ``FovealAttention``, ``AlphaChannel``, ``MaskPromptedCrop``.
         uncovered: ``'dense'`` or ``'background'``.
         min_area: masks below this many pixels are dropped.
         **kwargs: see :class:`OpenVocabSegmentor`; ``regions`` gives the masks.

@@ -56,6 +56,7 @@ def assemble(
     expected: str,
     optional: Collection[str] = (),
     whole: Mapping[str, Tensor] | None = None,
+    name: Callable[[str], str] = str,
 ) -> Model:
     """Loads ``weights`` strictly into ``model``, as fp32, and sets it to evaluation mode.
 
@@ -66,16 +67,17 @@ def assemble(
         expected: What the model is, for the error message, e.g. ``openai/ViT-B-16 (open_clip ViT-B-16-quickgelu)``.
         optional: Keys of ``weights`` that may be ignored when the model has no place for them.
         whole: All tensors of the file by its own keys, for the error message, where ``weights`` are a part of them.
+        name: A key of the model to the file's own name of it, for the error message.
 
     Raises:
         CheckpointError: Keys are missing, unexpected, or of another shape.
     """
     own = model.state_dict()
     weights = {key: value for key, value in weights.items() if key in own or key not in optional}
-    missing = [key for key in own if key not in weights]
-    unexpected = [key for key in weights if key not in own]
+    missing = list(dict.fromkeys(name(key) for key in own if key not in weights))
+    unexpected = list(dict.fromkeys(name(key) for key in weights if key not in own))
     conflicts = [
-        f"{key} {tuple(weights[key].shape)} instead of {tuple(value.shape)}"
+        f"{name(key)} {tuple(weights[key].shape)} instead of {tuple(value.shape)}"
         for key, value in own.items()
         if key in weights and weights[key].shape != value.shape
     ]

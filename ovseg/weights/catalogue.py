@@ -269,6 +269,14 @@ def _open_clip() -> Iterable[WeightCard]:
         ("ViT-L-14", "datacomp_xl_s13b_b90k"),
     ):
         yield _clip_card(arch, tag, laion, "MIT", "yes", "", "Exact GELU.")
+    for arch, tag in (
+        ("convnext_base_w_320", "laion_aesthetic_s13b_b82k"),
+        ("convnext_base_w_320", "laion_aesthetic_s13b_b82k_augreg"),
+        ("convnext_large_d_320", "laion2b_s29b_b131k_ft_soup"),
+    ):
+        yield _clip_card(
+            arch, tag, "ConvNeXt CLIP (open_clip)", "MIT", "yes", "", "For ConvNextClip, not ClipBackbone."
+        )
 
 
 def _metaclip() -> Iterable[WeightCard]:
@@ -500,6 +508,61 @@ def _decoders() -> Iterable[WeightCard]:
             home="https://huggingface.co/Mendel192/san",
             notes="OpenAI's CLIP with the side adapter network of SAN (CVPR 2023), in one file; trained on the masks "
             "of COCO-Stuff.",
+        )
+
+    for name, filename, prompts in (
+        ("ovseg/swinb_vitl14", "swinbase_vitL14_ft_mpt (MD5 begins with 526080)", "finetuned, with mask prompts"),
+        ("ovseg/swinb_vitl14_mpt", "swinbase_vitL14_mpt_only (MD5 begins with 2dd495)", "OpenAI's, with mask prompts"),
+    ):
+        yield WeightCard(
+            name=name,
+            kind="decoder",
+            family="OVSeg",
+            arch="ViT-L-14-quickgelu",
+            sources=(),
+            licence="CC-BY-NC-4.0",
+            commercial="no",
+            image_size=224,
+            **_CLIP_NORM,
+            quickgelu=True,
+            layout="ovseg",
+            home="https://github.com/facebookresearch/ov-seg",
+            notes=f"{filename}: a Swin-B MaskFormer trained on the masks of COCO-Stuff, and CLIP ({prompts}; Liang et "
+            "al., CVPR 2023), which may be loaded alone. Get the file by hand (Google Drive, see its page); 531 M "
+            "parameters, 2.1 GB in fp32.",
+        )
+    for name, arch, licence, home, notes in (
+        (
+            *("fcclip/convnext_large", "convnext_large_d_320", "not stated (the code is Apache-2.0)"),
+            "https://github.com/bytedance/fc-clip",
+            "LAION's CLIP with the masks of FC-CLIP (NeurIPS 2023), trained on COCO panoptic; 372 M parameters, "
+            "1.5 GB in fp32.",
+        ),
+        (
+            *("maft_plus/base", "convnext_base_w_320", "not stated (the code is MIT)"),
+            "https://github.com/jiaosiyu1999/MAFT-Plus",
+            "MAFT+ (ECCV 2024): FC-CLIP's network with a finetuned CLIP, trained on the masks of COCO-Stuff; 202 M "
+            "parameters, 1.5 GB in fp32 with the untouched CLIP that the file also holds.",
+        ),
+        (
+            *("maft_plus/large", "convnext_large_d_320", "not stated (the code is MIT)"),
+            "https://github.com/jiaosiyu1999/MAFT-Plus",
+            "As `maft_plus/base` with ConvNeXt-L: 375 M parameters, 2.9 GB in fp32.",
+        ),
+    ):
+        yield WeightCard(
+            name=name,
+            kind="decoder",
+            family="FC-CLIP and MAFT+",
+            arch=arch,
+            sources=(),
+            licence=licence,
+            commercial="ask",
+            image_size=320,
+            **_CLIP_NORM,
+            layout=name.split("/")[0],
+            home=home,
+            notes=f"{notes} Get the file by hand (Google Drive, see its page).",
         )
 
 

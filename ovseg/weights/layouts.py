@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .mask_layouts import FCCLIP, MAFT_PLUS, OVSEG
+from .renaming import Renaming
+
 Weights = dict[str, Tensor]
 
 
@@ -24,11 +27,13 @@ class Layout:
         clip: all tensors of a file to those of open_clip's model.
         decoder: all tensors of a file to those of the decoder.
         joined: tensors of open_clip's model and of the decoder to those of a file.
+        name: a key of the decoder to that of a file, for messages; as it is, where nothing else is said.
     """
 
     clip: Callable[[Mapping[str, Tensor]], Weights]
     decoder: Callable[[Mapping[str, Tensor]], Weights]
     joined: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Weights]
+    name: Callable[[str], str] = str
 
 
 _PREDICTOR = "sem_seg_head.predictor."
@@ -164,9 +169,47 @@ def separate_projections(weights: Mapping[str, Tensor]) -> Weights:
     return out
 
 
+def _mask_layout(clip: str, renaming: Renaming, dropped: Callable[[str], bool]) -> Layout:
+    """Of FC-CLIP and its kin.
+
+    Args:
+        clip: what the keys of the CLIP begin with.
+        renaming: the decoder's names.
+        dropped: keys of a file that are neither's: constants and what only the training uses.
+    """
+
+    def ours(key: str) -> bool:
+        return key.startswith(clip) and not key.endswith(_PROMPTS)
+
+    def of_clip(weights: Mapping[str, Tensor]) -> Weights:
+        return {key.removeprefix(clip): value for key, value in weights.items() if ours(key)}
+
+    def of_decoder(weights: Mapping[str, Tensor]) -> Weights:
+        return renaming.ours({k: v for k, v in weights.items() if not ours(k) and not dropped(k)})
+
+    def joined(tower: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+        return {**{clip + key: value for key, value in tower.items()}, **renaming.theirs(decoder)}
+
+    return Layout(of_clip, of_decoder, joined, renaming.their_name)
+
+
+_PROMPTS = "visual.mask_embedding"
+
+
+def _training_only(key: str) -> bool:
+    return key.startswith(("criterion.", "backbone_t."))
+
+
+def _constant(key: str) -> bool:
+    return _training_only(key) or key.endswith((".relative_position_index", "clip_adapter.pixel_mean", "pixel_std"))
+
+
 LAYOUTS: dict[str, Layout] = {
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
     "sed": Layout(_sed_clip, _sed_decoder, _sed_joined),
     "san": Layout(_san_clip, _san_decoder, _san_joined),
+    "fcclip": _mask_layout("backbone.clip_model.", FCCLIP, _training_only),
+    "maft_plus": _mask_layout("backbone.clip_model.", MAFT_PLUS, _training_only),
+    "ovseg": _mask_layout("clip_adapter.clip_model.", OVSEG, _constant),
 }
 """Layouts by the name that a card of the catalogue gives in ``layout``."""

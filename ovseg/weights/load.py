@@ -162,7 +162,8 @@ def load_decoder(name: str, decoder: nn.Module, checkpoint: Checkpoint = None) -
     card, path = _find(name, "decoder", checkpoint)
     whole = load_state_dict(path)
     expected = f"the decoder of {card.name} ({type(decoder).__name__})"
-    assemble(decoder, LAYOUTS[card.layout].decoder(whole), path, expected, whole=whole)
+    layout = LAYOUTS[card.layout]
+    assemble(decoder, layout.decoder(whole), path, expected, whole=whole, name=layout.name)
     return file_sha256(path)
 
 

@@ -19,6 +19,10 @@ def describe(weights: Mapping[str, Tensor]) -> str:
 
     if has("sem_seg_head.predictor.transformer.layers."):
         return "a CAT-Seg"
+    if has("clip_adapter.clip_model."):
+        return "an OVSeg"
+    if has("sem_seg_head.predictor.transformer_cross_attention_layers."):
+        return "a MAFT+" if has("cdt.") else "an FC-CLIP"
     if has("visual.conv1.") and has("visual.transformer."):
         tower = _vit(weights, "visual.conv1.weight", "visual.transformer.resblocks.")
         return f"a CLIP {tower} (OpenAI or open_clip format)"

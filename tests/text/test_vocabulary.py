@@ -23,6 +23,7 @@ SIZES = dict(
     cityscapes=19,
     coco_object=81,
     coco_object_plain=81,
+    coco_panoptic=133,
     coco_stuff=171,
     context59=59,
     context60=60,

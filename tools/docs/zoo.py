@@ -25,6 +25,10 @@ VARIANTS = {
     ("resclip", "over NACLIP"): "resclip_vitb16",
     ("resclip", "over SCLIP"): "resclip-sclip_vitb16",
     ("resclip", "over ClearCLIP"): "resclip-clearclip_vitb16",
+    ("fcclip", "ConvNeXt-L"): "fcclip_convnext-large",
+    ("maft_plus", "ConvNeXt-B"): "maft_plus_convnext-base",
+    ("maft_plus", "ConvNeXt-L"): "maft_plus_convnext-large",
+    ("ovseg", "Swin-B and ViT-L/14"): "ovseg_swinb-vitl14",
 }
 """Method and variant of docs/published_miou.csv to the configs that stand for it; without a variant: METHOD_vitb16.
 

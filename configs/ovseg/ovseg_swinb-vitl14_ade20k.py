@@ -1,0 +1,13 @@
+# ADE20K (150 classes) with OVSeg, Swin-B and CLIP ViT-L/14.
+_base_ = ["../_base_/trained/ovseg.py", "../_base_/datasets/ade20k.py", "../_base_/runtime/eval.py"]
+model = dict(vocabulary=dict(file="ade20k"), decoder=dict(ensemble=0.7))
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadMask"),
+            dict(type="ResizeShortestEdge", short_side=640, max_long=2560),
+            dict(type="PackInputs"),
+        ]
+    )
+)
