@@ -15,7 +15,8 @@ from tests.small_models import small_clip, small_convnext_clip
 
 ROOT = Path(__file__).parent.parent / "configs"
 CONFIGS = sorted(p for p in ROOT.rglob("*.py") if "_base_" not in p.parts)
-EVALUATIONS = [p for p in CONFIGS if "pretrain" not in p.stem and "train" not in p.stem]
+EVALUATIONS = [p for p in CONFIGS if "train" not in p.stem and "finetune" not in p.parts]
+TRAININGS = [p for p in CONFIGS if "catseg" in p.stem and p not in EVALUATIONS]
 
 
 @pytest.fixture
@@ -74,6 +75,21 @@ def test_training_config_builds(path, small_weights):
     assert any(parameter.requires_grad for parameter in model.parameters())
     for step in config.train_dataloader.dataset.pipeline:
         TRANSFORMS.build(step)
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=ids(TRAININGS))
+def test_training_of_a_decoder_builds_and_trains_what_it_names(path, small_weights):
+    config = Config.fromfile(path)
+    config.model.templates = "plain"
+    if "folder" in config:
+        config.model.vocabulary = ["cat", "dog"]
+    model = MODELS.build(config.model)
+    assert model.criterion is not None
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any(name.startswith("decoder.") for name in names)
+    assert all(name.startswith(("decoder.", "backbone.clip.")) for name in names)
+    (schedule,) = (s for s in config.param_scheduler if s.type == "CosineAnnealingLR")
+    assert schedule.end == config.train_cfg.max_iters
 
 
 def test_all_ten_benchmarks_have_a_config_for_each_first_method():

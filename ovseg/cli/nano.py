@@ -3,6 +3,7 @@
     ovseg nano --out nano_out                       # all methods, the first 40 images of both splits, table, overlays
     ovseg nano --out nano_out --full                # all images
     ovseg nano --out nano_out --full --guided       # the methods guided by nano's DINO and SAM as well
+    ovseg nano --out nano_out --full --trained      # and those trained with masks, 43 of 172 object words held out
     ovseg nano --out nano_out --methods clip sclip --limit 20
     ovseg nano --out nano_out --splits photos       # nano-photo on 26 photographs
     ovseg nano --out nano_out --resume              # go on after an interruption; what is finished stays
@@ -34,6 +35,8 @@ METHODS = ("clip", "maskclip", "sclip", "clearclip", "naclip", "naclip_pamr")
 FIRST = 40
 """Images of each split without --full; docs/evaluation.md says how far their mIoU lies from that of all images."""
 GUIDED = ("proxyclip", "clip_dinoiser", "trident", "corrclip", "sam_clip")
+TRAINED = {"catseg": "nano/catseg_nano_scenes.py"}
+"""Methods that were trained on masks of scenes, and their configs; those of ``unseen.txt`` were held out."""
 SPLITS = {
     "scenes": "held-out compositions of the sprites nano was trained on",
     "scenes_noto": "the same concepts drawn by another artist (domain gap)",
@@ -57,6 +60,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the summary, runs and overlays")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"default: {' '.join(METHODS)}")
     parser.add_argument("--guided", action="store_true", help=f"add {' '.join(GUIDED)}")
+    parser.add_argument(
+        "--trained",
+        action="store_true",
+        help=f"add {' '.join(TRAINED)}, and the mIoU of seen and unseen words apart for all methods (scenes only)",
+    )
     parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=["scenes", "scenes_noto"])
     parser.add_argument("--model", choices=MODELS, help="default: nano on scenes, nano-photo on photographs")
     size = parser.add_mutually_exclusive_group()
@@ -78,14 +86,20 @@ def evaluation_config(
     workers: int,
     resume: bool = False,
     model: str | None = None,
+    unseen: bool = False,
 ) -> Config:
-    """The config of one run: the method's config for ``model`` with the data set of ``split``."""
+    """The config of one run: the method's config for ``model`` with the data set of ``split``.
+
+    Args:
+        unseen: judge the words that trained methods have not seen apart.
+    """
     from mmengine.config import Config
 
     from ovseg.apis import config_root, method_config
+    from ovseg.engine import load_config
 
     model = model or ("nano-photo" if split in PHOTOS else "nano")
-    config = method_config(method, model)
+    config = load_config(config_root() / TRAINED[method]) if method in TRAINED else method_config(method, model)
     data = Config.fromfile(config_root() / "_base_" / "datasets" / f"{split}.py")
     pipeline = config.get("test_dataloader", data.test_dataloader).dataset.pipeline
     asked_for = pipeline[-1]  # a method may want the original photo as well
@@ -98,6 +112,9 @@ def evaluation_config(
         config.model.vocabulary = dict(file=named, background=None if words == "voc20" else 0)
         if words == "voc20":
             config.model.head.update(threshold=0.0, area_threshold=0.0)
+    if unseen:
+        words = Path(data.test_dataloader.dataset.classes).with_name("unseen.txt")
+        config.test_evaluator = dict(type="SplitMetric", unseen=str(words))
     config.test_dataloader.num_workers = workers
     if limit is not None:
         config.test_dataloader.dataset.indices = limit
@@ -115,15 +132,26 @@ class Evaluated:
         seconds: that it took, interrupted parts included.
         images: their number.
         spread: bounds of the mIoU over draws of the photos, for photographs.
+        seen, unseen, harmonic: mIoU of the words that trained methods have seen and not, and their harmonic mean.
     """
 
     miou: float
     seconds: float
     images: int
     spread: tuple[float, float] | None = None
+    seen: float | None = None
+    unseen: float | None = None
+    harmonic: float | None = None
 
     def __str__(self) -> str:
+        if self.seen is not None:
+            return f"{self.miou:.1f} ({self.seen:.1f}, {self.unseen:.1f}, {self.harmonic:.1f})"
         return f"{self.miou:.1f}" + ("" if self.spread is None else " ({:.0f}-{:.0f})".format(*self.spread))
+
+    def summary(self, method: str) -> dict[str, float]:
+        """What goes into ``summary.json``."""
+        apart = {"": self.miou, "_seen": self.seen, "_unseen": self.unseen}
+        return {method + name: round(value, 2) for name, value in apart.items() if value is not None}
 
 
 def evaluate(method: str, split: str, args: argparse.Namespace) -> Evaluated:
@@ -131,15 +159,21 @@ def evaluate(method: str, split: str, args: argparse.Namespace) -> Evaluated:
     from ovseg.engine import EvalRunner, SpreadHook, VisualizationHook
 
     work_dir = args.out / "runs" / split / method
-    config = evaluation_config(method, split, work_dir, args.limit, args.workers, args.resume, args.model)
+    apart = args.trained and split not in PHOTOS
+    config = evaluation_config(method, split, work_dir, args.limit, args.workers, args.resume, args.model, apart)
     runner = EvalRunner.from_cfg(config)
     runner.register_hook(VisualizationHook(args.out / "overlays" / split / method, first=args.overlays))
     spread = SpreadHook() if split in PHOTOS else None
     if spread is not None:
         runner.register_hook(spread)
-    miou = runner.test()["mIoU"]
-    number = len(runner.test_dataloader.dataset)
-    return Evaluated(miou, runner.test_loop.seconds, number, None if spread is None else spread.spread())
+    found = runner.test()
+    return Evaluated(
+        found["mIoU"],
+        runner.test_loop.seconds,
+        len(runner.test_dataloader.dataset),
+        None if spread is None else spread.spread(),
+        *(found.get(name) for name in ("mIoU_seen", "mIoU_unseen", "hIoU")),
+    )
 
 
 def print_table(console: Console, found: dict[str, dict[str, Evaluated]], images: dict[str, str]) -> None:
@@ -172,7 +206,8 @@ def run(args: argparse.Namespace) -> int:
     from ovseg.datasets.files import write_json
     from ovseg.engine import SetupError, hold_work_dir
 
-    methods = list(dict.fromkeys([*args.methods, *(GUIDED if args.guided else ())]))
+    more = [*(GUIDED if args.guided else ()), *(TRAINED if args.trained else ())]
+    methods = list(dict.fromkeys([*args.methods, *more]))
     found: dict[str, dict[str, Evaluated]] = {split: {} for split in args.splits}
     images: dict[str, str] = {}
     with hold_work_dir(args.out):
@@ -180,7 +215,8 @@ def run(args: argparse.Namespace) -> int:
             for method in methods:
                 say(f"{split} · {method}", "bold")
                 model = args.model or ("nano-photo" if split in PHOTOS else "nano")
-                if method in GUIDED and not has_own_config(method, model):
+                unfit = method in GUIDED and not has_own_config(method, model)
+                if unfit or (method in TRAINED and (model != "nano" or split in PHOTOS)):
                     say(f"left out: {model} has no parts for {method}", "yellow")
                     continue
                 try:
@@ -193,9 +229,14 @@ def run(args: argparse.Namespace) -> int:
                 images[split] = f"{'first' if one.images == args.limit else 'all'} {one.images} images"
                 if split in PHOTOS:
                     images[split] = images[split].replace("images", "photos")
-                summary = {name: {m: round(o.miou, 2) for m, o in row.items()} for name, row in found.items()}
+                summary = {
+                    name: {key: value for m, o in row.items() for key, value in o.summary(m).items()}
+                    for name, row in found.items()
+                }
                 write_json(args.out / "summary.json", summary)  # nothing finished is lost
     print_table(Console(), {split: row for split, row in found.items() if row}, images)
+    if args.trained:
+        say("in brackets: words seen with masks, words held out, their harmonic mean", stderr=False)
     for split in args.splits:
         say(f"  {split}: {SPLITS[split]}", stderr=False)
     say(f"summary {args.out / 'summary.json'}, pictures {args.out / 'overlays'}", stderr=False)

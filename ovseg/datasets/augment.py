@@ -1,4 +1,4 @@
-"""Random views for training from photos without labels."""
+"""Random changes of photos for training, with and without label maps."""
 
 from __future__ import annotations
 

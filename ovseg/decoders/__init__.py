@@ -4,7 +4,7 @@ from ovseg.decoders.base import Decoder, Features, Prediction
 from ovseg.decoders.catseg import CatSegDecoder
 from ovseg.decoders.deeplab import DeepLabDecoder
 from ovseg.decoders.fcclip import FcClipDecoder, MaftPlusDecoder
-from ovseg.decoders.framing import CropsAndWhole, Framing, WholePhoto
+from ovseg.decoders.framing import CropsAndWhole, Framing, SlidingCrops, WholePhoto
 from ovseg.decoders.gradual_fusion import GradualFusionDecoder
 from ovseg.decoders.mask_decoder import MaskDecoder
 from ovseg.decoders.ovseg import OvSegDecoder
@@ -24,5 +24,6 @@ __all__ = [
     "OvSegDecoder",
     "Prediction",
     "SideAdapterDecoder",
+    "SlidingCrops",
     "WholePhoto",
 ]

@@ -163,7 +163,7 @@ class CropsAndWhole(Framing):
         maps = prediction.maps
         inner = _pair(bilinear_matrix(n, self.crop) for n in maps.shape[2:])
         to_photo = [bilinear_matrix(self.canvas, n) for n in size]
-        placed = [self._placed(start) for start in self._starts]
+        placed = [_placed(start, self._starts, self.crop, self.canvas) for start in self._starts]
         places = [(0.5 * to_photo[0] @ above, to_photo[1] @ left) for above in placed for left in placed]
         whole = bilinear_matrix(self.crop, self.canvas)
         places.append((0.5 * to_photo[0] @ whole, to_photo[1] @ whole))
@@ -179,14 +179,58 @@ class CropsAndWhole(Framing):
             ]
         )
 
-    def _placed(self, start: int) -> Tensor:
-        """``[canvas, crop]``: where a crop's pixels lie along one axis, over the number of crops that meet there."""
-        visits = torch.zeros(self.canvas)
-        for first in self._starts:
-            visits[first : first + self.crop] += 1
-        placed = torch.zeros(self.canvas, self.crop)
-        placed[start : start + self.crop] = torch.eye(self.crop)
-        return placed / visits[:, None]
+
+@FRAMINGS.register_module()
+class SlidingCrops(Framing):
+    """Overlapping windows over the photo as it is, averaged where they meet: for models of one small scale (nano).
+
+    Args:
+        crop, stride: in pixels. A photo that is smaller is padded with zeros (CLIP's mean colour) right and below.
+        activation: see :class:`Framing`.
+    """
+
+    def __init__(self, crop: int = 112, stride: int = 56, activation: str = "sigmoid") -> None:
+        super().__init__(activation)
+        self.crop, self.stride = side_in_pixels("crop", crop, 112), side_in_pixels("stride", stride, 56)
+        if stride > crop:
+            raise ValueError(f"stride is {stride}; it must lie between 1 and the crop ({crop}) or pixels are missed")
+
+    def frames(self, images: Tensor) -> Tensor:
+        h, w = images.shape[-2:]
+        crop = self.crop
+        images = F.pad(images, (0, max(crop - w, 0), 0, max(crop - h, 0)))
+        rows, columns = (window_starts(n, crop, self.stride) for n in images.shape[-2:])
+        parts = [images[..., y : y + crop, x : x + crop] for y in rows for x in columns]
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def merge(self, prediction: Prediction, image_size: tuple[int, int], size: tuple[int, int]) -> DecodedScoreMap:
+        maps = prediction.maps
+        inner = _on(maps, _pair(bilinear_matrix(n, self.crop) for n in maps.shape[2:]))
+        axes = [self._axis(length, pixels) for length, pixels in zip(image_size, size, strict=True)]
+        places = [(above, left) for above in axes[0] for left in axes[1]]
+        return self._scores(
+            [
+                DecodedPart(
+                    maps[i], inner, _on(maps, outer), None if prediction.classes is None else prediction.classes[i]
+                )
+                for i, outer in enumerate(places)
+            ]
+        )
+
+    def _axis(self, length: int, pixels: int) -> list[Tensor]:
+        """Of every window along an axis ``[pixels, crop]``: its share of the photo's pixels."""
+        starts = window_starts(max(length, self.crop), self.crop, self.stride)
+        to_photo = bilinear_matrix(length, pixels)
+        return [to_photo @ _placed(start, starts, self.crop, max(length, self.crop))[:length] for start in starts]
+
+
+def _placed(start: int, starts: list[int], crop: int, length: int) -> Tensor:
+    """``[length, crop]``: where a crop's pixels lie along one axis, over the number of crops that meet there."""
+    visits, placed = torch.zeros(length), torch.zeros(length, crop)
+    for first in starts:
+        visits[first : first + crop] += 1
+    placed[start : start + crop] = torch.eye(crop)
+    return placed / visits[:, None]
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -24,7 +24,7 @@ _RUNNER_READS = (
     *("find_unused_parameters", "sync_bn", "model_wrapper_cfg", "compile", "activation_checkpointing"),
     *("efficient_conv_bn_eval", "runner_type"),
 )
-_OWN_KEYS = ("short_side", "custom_imports", "method", "protocol")
+_OWN_KEYS = ("short_side", "folder", "custom_imports", "method", "protocol")
 _NOTES = ("num_classes",)  # says something about a data set; nothing is built from it
 # Variables of the packaged configs. A config that was dumped holds them without the lines that used them.
 _PRIVATE = "let the name of a variable of your own begin with an underscore"

@@ -24,6 +24,7 @@ from ovseg.backbones.precision import ENVIRONMENT_VARIABLE, describe_precision, 
 from ovseg.class_files import ClassListError
 from ovseg.engine.class_words import check_config
 from ovseg.engine.errors import ResumeError, SetupError
+from ovseg.engine.folder import set_folder
 from ovseg.engine.memory import keep_freed_memory
 from ovseg.errors import ComponentError
 from ovseg.registry import DATASETS
@@ -115,6 +116,7 @@ class TrainRunner(Runner):
             if cfg.get(key) is None:
                 raise SetupError(f"config {cfg.filename} has no {key}: it is not a training's, or lacks a _base_")
         with named_setup_errors(cfg):
+            set_folder(cfg)
             runner = super().from_cfg(cfg)
             # MMEngine would build these when training begins: in this order
             runner.train_loop  # noqa: B018  (the property builds it)

@@ -150,6 +150,15 @@ def summarise(matrix: Tensor | np.ndarray) -> SegSummary:
     )
 
 
+def mean_of_classes(summary: SegSummary, chosen: Sequence[bool]) -> float:
+    """Mean IoU in percent over some classes, by the rule of ``mIoU``; ``nan`` where none of them has a union.
+
+    Args:
+        chosen: ``[C]``, which classes count.
+    """
+    return _mean(summary.iou[np.asarray(chosen) & (summary.pixels + summary.predicted > 0)])
+
+
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return 100.0 * np.asarray(part, np.float64) / np.asarray(whole, np.float64)

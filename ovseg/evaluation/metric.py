@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from ovseg.evaluation.confusion import SegSummary, confusion_update, summarise
+from ovseg.class_files import read_class_file
+from ovseg.evaluation.confusion import SegSummary, confusion_update, mean_of_classes, summarise
 from ovseg.registry import METRICS
 
 
@@ -114,3 +116,48 @@ class SegMetric(BaseMetric):
 
     def _ignore(self) -> int:
         return self.ignore_index if self.ignore_index is not None else self.dataset_meta.get("ignore_index", 255)
+
+
+@METRICS.register_module()
+class SplitMetric(SegMetric):
+    """As :class:`SegMetric`, and apart for the classes that a training has seen and those that it has not.
+
+    ``mIoU_seen`` and ``mIoU_unseen`` are means over the classes of each kind, by the rule of ``mIoU``; ``hIoU`` is
+    their harmonic mean, the figure of generalised zero-shot segmentation (Xian et al., SPNet, CVPR 2019). Predictions
+    are among all classes.
+
+    Args:
+        unseen: names of the classes that were held out, or a class file of them (:mod:`ovseg.class_files`).
+        ignore_index, prefix: see :class:`SegMetric`.
+
+    >>> metric = SplitMetric(unseen=["sofa"])
+    >>> metric.dataset_meta = dict(classes=("cat", "sofa"), ignore_index=255)
+    >>> labels = dict(data=torch.tensor([[[0, 0, 1, 1]]]))
+    >>> metric.process(None, [dict(pred_sem_seg=dict(data=torch.tensor([[[0, 0, 1, 0]]])), gt_sem_seg=labels)])
+    >>> {name: round(value, 1) for name, value in metric.evaluate(size=1).items() if name != "aAcc"}
+    {'mIoU': 58.3, 'mIoU_present': 58.3, 'mAcc': 75.0, 'mIoU_seen': 66.7, 'mIoU_unseen': 50.0, 'hIoU': 57.1}
+    """
+
+    def __init__(
+        self, unseen: Sequence[str] | str | Path, ignore_index: int | None = None, prefix: str | None = None
+    ) -> None:
+        super().__init__(ignore_index, prefix)
+        from_file = isinstance(unseen, str | Path)
+        self.unseen = tuple(read_class_file(Path(unseen)).entries if from_file else unseen)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The four means of a matrix, and the three of the split.
+
+        Raises:
+            ValueError: for held-out names that are no classes of the data set.
+        """
+        strange = [name for name in self.unseen if name not in self.names]
+        if strange:
+            raise ValueError(f"unseen: {strange[0]!r} is no class of the data set ({', '.join(self.names[:5])}, ...)")
+        summary = summarise(results[0])
+        held_out = [name in self.unseen for name in self.names]
+        seen = mean_of_classes(summary, [not out for out in held_out])
+        unseen = mean_of_classes(summary, held_out)
+        total = seen + unseen
+        harmonic = 2 * seen * unseen / total if total else 0.0
+        return {**summary.means(), "mIoU_seen": seen, "mIoU_unseen": unseen, "hIoU": harmonic}

@@ -10,6 +10,7 @@ from ovseg.nano.probe import ProbeHook
 from ovseg.nano.sam_dataset import SceneMasks, stack_prompts
 from ovseg.nano.sam_pretrain import SamPretrainer
 from ovseg.nano.sam_probe import MaskProbeHook
+from ovseg.nano.scene_labels import SceneLabels, held_out_words, seen_words
 from ovseg.nano.validation import ValidationScenes
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "ProbeHook",
     "SamPretrainer",
     "SceneCaptions",
+    "SceneLabels",
     "SceneMasks",
     "ScenePhotos",
     "SceneViews",
     "ValidationScenes",
+    "held_out_words",
+    "seen_words",
     "stack_captions",
     "stack_features",
     "stack_prompts",

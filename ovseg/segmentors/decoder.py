@@ -16,7 +16,7 @@ from ovseg.scores import DecodedScoreMap
 from ovseg.segmentors.photos import PhotoSegmentor
 from ovseg.segmentors.records import EncodedPhoto, Wording
 from ovseg.text import Vocabulary
-from ovseg.training import select_trained
+from ovseg.training import choose_words, select_trained
 from ovseg.weights.needed import told_together
 
 
@@ -35,6 +35,8 @@ class DecoderSegmentor(PhotoSegmentor):
         trained: patterns of the parameters that train, see :func:`ovseg.training.select_trained`; the rest is frozen.
         training_vocabulary: the words of the label maps that are trained on, see :meth:`Vocabulary.of`; ``None``: the
             vocabulary. They are encoded in every iteration where CLIP's text tower trains.
+        words_per_step: so many of them are compared in one iteration: those that the label maps show, and others chosen
+            at random by the content of the batch (so that a resumed training chooses the same); ``None``: all.
         label_refiners: see :class:`PhotoSegmentor`.
         supervision: what the parts were trained on, for the result row.
         **words: see :class:`ovseg.segmentors.words.WordModel`.
@@ -54,6 +56,7 @@ class DecoderSegmentor(PhotoSegmentor):
         loss: dict | None = None,
         trained: Sequence[str] = (),
         training_vocabulary: Vocabulary | str | Sequence | Mapping | None = None,
+        words_per_step: int | None = None,
         label_refiners: Sequence[dict] = (),
         supervision: str = "CLIP: image-text pairs; decoder: masks with classes",
         **words: Any,
@@ -68,6 +71,7 @@ class DecoderSegmentor(PhotoSegmentor):
         self.criterion = LOSSES.build(loss) if loss else None
         self.supervision = supervision
         self.training_vocabulary = None if training_vocabulary is None else Vocabulary.of(training_vocabulary)
+        self.words_per_step = words_per_step
         select_trained(self, trained)
 
     def train(self, mode: bool = True) -> DecoderSegmentor:
@@ -126,21 +130,43 @@ class DecoderSegmentor(PhotoSegmentor):
             raise ValueError(f"mode {mode!r}: give 'predict', 'loss' or 'tensor'")
         if self.criterion is None:
             raise ValueError("this config has no loss: set model.loss, e.g. dict(type='BinaryMapLoss')")
-        prediction = self.decode(inputs)
-        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples]).long().to(prediction.maps.device)
-        return self.criterion(prediction, labels, data_samples[0].get("ignore_index", 255))
+        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples]).long()
+        labels = labels.to(self.backbone.mean.device)
+        ignore = data_samples[0].get("ignore_index", 255)
+        words = None
+        if self.words_per_step is not None:
+            words, labels = choose_words(labels, len(self.words_of_training()), self.words_per_step, ignore)
+        return self.criterion(self.decode(inputs, words), labels, ignore)
 
-    def decode(self, images: Sequence[Tensor]) -> Prediction:
-        """What the decoder gives for uint8 RGB images ``[3, h, w]`` of one size and the words of training."""
+    def decode(self, images: Sequence[Tensor], words: Sequence[int] | None = None) -> Prediction:
+        """What the decoder gives for uint8 RGB images ``[3, h, w]`` of one size and the words of training.
+
+        Args:
+            words: indices of some of them; ``None``: all.
+        """
         frames = self.training_framing.frames(torch.stack([self.backbone.normalise(image) for image in images]))
-        return self.decoder(self.features(frames), self.training_text())
+        return self.decoder(self.features(frames), self.training_text(words))
 
-    def training_text(self) -> Tensor:
-        """Unit embeddings ``[Q, D]`` of the words of training; with gradients where CLIP's text tower trains."""
+    def words_of_training(self) -> Vocabulary:
+        """The words of the label maps that are trained on.
+
+        Raises:
+            ValueError: if there are none, or one has several names: a map then belongs to a name.
+        """
         vocabulary = self.training_vocabulary or self.require_vocabulary()
+        several = next((names for names in vocabulary.classes if len(names) > 1), None)
+        if several is not None:
+            raise ValueError(f"training needs one name for each class, {several} are names of one")
+        return vocabulary
+
+    def training_text(self, words: Sequence[int] | None = None) -> Tensor:
+        """Unit embeddings ``[Q, D]`` of the words of training; with gradients where CLIP's text tower trains."""
+        vocabulary = self.words_of_training()
+        if words is not None:
+            vocabulary = Vocabulary.of([vocabulary.classes[word] for word in words])
         if self.text_encoder.trains:
             return self.text_encoder.encode_to_train(vocabulary)
-        return self.embed_words(vocabulary) if self.training_vocabulary is not None else self.text
+        return self.embed_words(vocabulary)
 
     def describe(self) -> dict[str, object]:
         """What must travel with every result of this model (see the protocol in ``docs/evaluation.md``)."""

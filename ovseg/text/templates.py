@@ -61,6 +61,7 @@ TEMPLATE_SETS = {
         Templates(tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES), "openai_80"),
         Templates(tuple(fill("{}") for fill in SIMPLE_IMAGENET_TEMPLATES), "simple"),
         Templates(("a photo of a {}.",), "photo"),
+        Templates(("A photo of a {} in the scene",), "scene"),
         Templates(("{}",), "plain"),
         Templates(_VILD, "vild"),
     )
@@ -72,9 +73,9 @@ def get_templates(templates: str | Sequence[str] | Templates) -> Templates:
 
     Args:
         templates: ``'openai_80'`` (CLIP's 80 ImageNet templates), ``'simple'`` (CLIP's 7 best of them), ``'photo'``
-            ("a photo of a {}."), ``'plain'`` (the bare name), ``'vild'`` (ViLD's 14, without its rule for articles:
-            SAN, FC-CLIP, MAFT+, OVSeg), a list of sentences with ``{}``, or a
-            :class:`Templates`, which is returned as it is.
+            ("a photo of a {}."), ``'scene'`` (CAT-Seg's "A photo of a {} in the scene"), ``'plain'`` (the bare name),
+            ``'vild'`` (ViLD's 14, without its rule for articles: SAN, FC-CLIP, MAFT+, OVSeg), a list of sentences with
+            ``{}``, or a :class:`Templates`, which is returned as it is.
 
     Raises:
         ValueError: unknown name, empty list, or a template without exactly one ``{}``.

@@ -1,10 +1,12 @@
-"""What training needs besides a model: which parameters train, losses."""
+"""What training needs besides a model: which parameters train and how, losses, words."""
 
 from ovseg.training.ensemble import WeightEnsembleHook
 from ovseg.training.losses import BinaryMapLoss, PixelLoss, SegmentationLoss
 from ovseg.training.mask_aware_loss import MaskAwareLoss
 from ovseg.training.mask_loss import MaskSetLoss
+from ovseg.training.optim import TrainedParameters
 from ovseg.training.policy import TrainingPlanHook, select_trained, training_plan
+from ovseg.training.words import choose_words
 
 __all__ = [
     "BinaryMapLoss",
@@ -12,8 +14,10 @@ __all__ = [
     "MaskSetLoss",
     "PixelLoss",
     "SegmentationLoss",
+    "TrainedParameters",
     "TrainingPlanHook",
     "WeightEnsembleHook",
+    "choose_words",
     "select_trained",
     "training_plan",
 ]

@@ -204,6 +204,30 @@ def _constant(key: str) -> bool:
     return _training_only(key) or key.endswith((".relative_position_index", "clip_adapter.pixel_mean", "pixel_std"))
 
 
+def _overlay(part: str) -> Callable[[Mapping[str, Tensor]], Weights]:
+    other = {"clip": "decoder", "decoder": "clip"}[part]
+
+    def take(weights: Mapping[str, Tensor]) -> Weights:
+        return {k.removeprefix(f"{part}."): v for k, v in weights.items() if not k.startswith(f"{other}.")}
+
+    return take
+
+
+def _overlay_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    return {f"clip.{k}": v for k, v in clip.items()} | {f"decoder.{k}": v for k, v in decoder.items()}
+
+
+def laid_over(base: Mapping[str, Tensor], changes: Mapping[str, Tensor]) -> Weights:
+    """open_clip's tensors with some replaced; query, key and value projections may be replaced one by one."""
+    return joint_projections({**separate_projections(base), **separate_projections(changes)})
+
+
+def changes_from(base: Mapping[str, Tensor], clip: Mapping[str, Tensor]) -> Weights:
+    """The tensors of ``clip`` that are not those of ``base``, projections one by one: see :func:`laid_over`."""
+    base, clip = separate_projections(base), separate_projections(clip)
+    return {key: value for key, value in clip.items() if key not in base or not torch.equal(value, base[key])}
+
+
 LAYOUTS: dict[str, Layout] = {
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
     "sed": Layout(_sed_clip, _sed_decoder, _sed_joined),
@@ -211,5 +235,7 @@ LAYOUTS: dict[str, Layout] = {
     "fcclip": _mask_layout("backbone.clip_model.", FCCLIP, _training_only),
     "maft_plus": _mask_layout("backbone.clip_model.", MAFT_PLUS, _training_only),
     "ovseg": _mask_layout("clip_adapter.clip_model.", OVSEG, _constant),
+    # ovseg's own: a decoder, and what its training changed of the CLIP that the card names as `base`
+    "overlay": Layout(_overlay("clip"), _overlay("decoder"), _overlay_joined),
 }
 """Layouts by the name that a card of the catalogue gives in ``layout``."""

@@ -27,7 +27,7 @@ from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .hybrid import build_clip
 from .identity import check_identity, check_openai_layout
-from .layouts import LAYOUTS
+from .layouts import LAYOUTS, laid_over
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
@@ -94,7 +94,7 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
         card=card,
         sha256=file_sha256(path),
         tokenizer=_tokenizer(card, config, path),
-        words=read_words(path),
+        words=read_words(resolve(card.base) if card.base else path),
     )
 
 
@@ -197,6 +197,8 @@ def _build_clip(card: WeightCard, path: Path) -> nn.Module:
         check_openai_layout(card, path)
     if card.layout:
         weights = LAYOUTS[card.layout].clip(weights)
+    if card.base:
+        weights = laid_over(load_state_dict(resolve(card.base)), weights)
     if any(key.startswith("vision_model.") for key in weights):
         weights = transformers_clip(weights)
     if is_eva_clip(weights):

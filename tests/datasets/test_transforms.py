@@ -7,7 +7,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from ovseg.datasets import LoadMask, MaskReadError, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
+from ovseg.datasets import (
+    LoadMask,
+    MaskReadError,
+    PackInputs,
+    ResizePIL,
+    ResizeShortestEdge,
+    ResizeShortSide,
+)
 from ovseg.datasets.transforms import map_labels, reduce_zero_label, resize_short_side, short_side_size
 from tests.datasets.fixtures import photo
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg.decoders import CropsAndWhole, Prediction, WholePhoto
+from ovseg.decoders import CropsAndWhole, Prediction, SlidingCrops, WholePhoto
+from ovseg.windows import window_starts
 
 SIZE = (70, 90)
 
@@ -69,6 +70,24 @@ def test_crops_and_whole_follow_cat_seg():
     torch.testing.assert_close(found.block(), expected, atol=1e-6, rtol=0)
     for queries, rows, columns, block in found.blocks():
         torch.testing.assert_close(block, expected[queries, rows, columns], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(50, 80), (20, 30)])
+def test_sliding_crops_are_averaged_where_they_meet(shape):
+    framing, photo = SlidingCrops(crop=24, stride=16), image(*shape)
+    frames = framing.frames(photo)
+    padded = F.pad(photo, (0, max(0, 24 - shape[1]), 0, max(0, 24 - shape[0])))
+    starts = [window_starts(n, 24, 16) for n in padded.shape[2:]]
+    places = [(y, x) for y in starts[0] for x in starts[1]]
+    assert torch.equal(frames, torch.cat([padded[..., y : y + 24, x : x + 24] for y, x in places]))
+    logits = maps(len(places))
+    total, visits = torch.zeros(5, *padded.shape[2:]), torch.zeros(padded.shape[2:])
+    for part, (y, x) in zip(resize(logits, (24, 24)).sigmoid(), places, strict=True):
+        total[:, y : y + 24, x : x + 24] += part
+        visits[y : y + 24, x : x + 24] += 1
+    expected = resize((total / visits)[None, :, : shape[0], : shape[1]], SIZE)[0]
+    found = framing.merge(Prediction(logits), shape, SIZE).block()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_several_photos_are_framed_like_one():

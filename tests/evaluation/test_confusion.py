@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 import ovseg.evaluation.confusion
 import ovseg.evaluation.metric
-from ovseg.evaluation import SegMetric, confusion_update, summarise
+from ovseg.evaluation import SegMetric, SplitMetric, confusion_update, summarise
 from ovseg.ops import confusion_matrix as confusion_matrix_op
 
 
@@ -213,3 +213,21 @@ def test_labels_beyond_63_bits_do_not_become_negative_ones():
     with pytest.raises(ValueError, match="beyond 64 bits"):
         confusion_update(matrix, good, good, ignore_index=2**64)
     assert matrix.sum() == 0
+
+
+def test_a_held_out_name_that_is_no_class_is_told():
+    metric = SplitMetric(unseen=["car"])
+    metric.dataset_meta = dict(classes=("cat", "sofa"), ignore_index=255)
+    with pytest.raises(ValueError, match="unseen: 'car' is no class"):
+        metric.compute_metrics([torch.eye(2, dtype=torch.int64)])
+
+
+def test_means_of_seen_and_unseen_classes_follow_the_rule_of_miou(tmp_path):
+    (tmp_path / "unseen.txt").write_text("c\nd\n")
+    metric = SplitMetric(unseen=tmp_path / "unseen.txt")
+    metric.dataset_meta = dict(classes=tuple("abcd"), ignore_index=255)
+    matrix = torch.tensor([[6, 2, 0, 0], [0, 8, 0, 0], [0, 4, 4, 0], [0, 0, 0, 0]])
+    found = metric.compute_metrics([matrix])
+    assert found["mIoU_seen"] == pytest.approx((100 * 6 / 8 + 100 * 8 / 14) / 2)
+    assert found["mIoU_unseen"] == pytest.approx(50.0)  # d occurs nowhere
+    assert found["hIoU"] == pytest.approx(2 / (1 / found["mIoU_seen"] + 1 / 50))

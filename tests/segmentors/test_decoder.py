@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from ovseg import Segmenter
 from ovseg.decoders import Decoder, Prediction
 from ovseg.registry import DECODERS, MODELS
 from ovseg.weights import LoadedClip, get_card
@@ -147,3 +148,22 @@ def test_a_mode_or_loss_that_is_not_there_is_named(build):
 def test_facts_travel_with_a_result(build):
     facts = build().describe()
     assert facts["decoder"].startswith("CosineDecoder(") and facts["framing"].startswith("WholePhoto(")
+
+
+def test_a_segmenter_runs_it(build, tmp_path):
+    file = tmp_path / "config.py"
+    file.write_text(
+        'model = dict(type="DecoderSegmentor", backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16"),\n'
+        '    decoder=dict(type="CosineDecoder"), templates="plain", text_cache=False)\n'
+        "test_pipeline = [dict(type='LoadImage'), dict(type='ResizeShortestEdge', short_side=64, max_long=200),\n"
+        "    dict(type='PackInputs')]\n"
+    )
+    torch.manual_seed(0)
+    segmenter = Segmenter(config=file, device="cpu")
+    segmenter.set_vocabulary(WORDS)
+    photo = photos((70, 90))[0].permute(1, 2, 0).numpy()
+    result = segmenter.segment(photo, top=2, confidence=True)
+    assert result.labels.shape == (70, 90) and (result.top_classes[0] == result.labels).all()
+    assert result.confidence.min() >= 0 and result.confidence.max() <= 1
+    again = segmenter.encode(photo).segment(WORDS)
+    assert (again.labels == result.labels).all()

@@ -1,0 +1,102 @@
+"""Write what a training of a decoder made as a file that `weights` and `checkpoint` of a config read.
+
+    python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors
+    python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors --share 0.5     # WiSE
+    python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors --layout overlay --half
+
+CONFIG and CHECKPOINT are those of the training. With ``--share`` below 1 CLIP's weights lie so far on the straight line
+from those that the training began with to the trained ones (Wortsman et al., WiSE-FT, CVPR 2022): finetuning gains on
+its own classes and forgets others, and in between both are often kept. The decoder is the trained one.
+
+Layout ``catseg`` is the official one, whole; ``overlay`` holds the decoder and only what changed of CLIP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ovseg.engine import load_config
+from ovseg.registry import MODELS
+from ovseg.weights import CheckpointError
+from ovseg.weights.layouts import LAYOUTS, changes_from, joint_projections
+
+_CLIP, _DECODER = "backbone.clip.", "decoder."
+
+
+def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """``start + share (end - start)`` of every floating tensor; others are ``end``'s.
+
+    Raises:
+        ValueError: for a share outside 0..1, or tensors of other names or shapes.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}; it must lie between 0 (as before the training) and 1 (as trained)")
+    for key in [*start, *end]:
+        if key not in start or key not in end or start[key].shape != end[key].shape:
+            raise ValueError(f"{key}: not in both, or of another shape; both must be the same architecture")
+    return {
+        key: torch.lerp(start[key].float(), value.float(), share) if value.is_floating_point() else value
+        for key, value in end.items()
+    }
+
+
+def read_training(path: Path) -> dict[str, Tensor]:
+    """The model's tensors in a checkpoint of tools/train.py; only tensors and MMEngine's own records are unpickled."""
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def publish(config: Path, checkpoint: Path, out: Path, layout: str, share: float = 1.0, half: bool = False) -> None:
+    """Write the file.
+
+    Raises:
+        CheckpointError: if the checkpoint is not of this config.
+    """
+    init_default_scope("ovseg")
+    model = MODELS.build(load_config(config).model)
+    trained = read_training(checkpoint)
+    parts = []
+    for prefix, module in ((_CLIP, model.backbone.clip), (_DECODER, model.decoder)):
+        before = module.state_dict()
+        found = {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
+        missing = [key for key in before if key not in found]
+        if missing:
+            raise CheckpointError(checkpoint, f"lacks {prefix}{missing[0]}", f"Give a checkpoint of {config}")
+        parts.append((before, {key: found[key] for key in before}))
+    (start, end), (_, decoder) = parts
+    start, end = (joint_projections(clip) for clip in (start, end))
+    clip = interpolated(start, end, share)
+    if layout == "overlay":
+        clip = changes_from(start, clip)
+    weights = LAYOUTS[layout].joined(clip, decoder)
+    dtype = torch.float16 if half else torch.float32
+    weights = {k: v.to(dtype).contiguous() if v.is_floating_point() else v for k, v in weights.items()}
+    save_file(weights, out)
+    print(f"{out}: {len(weights)} tensors, {out.stat().st_size:,} bytes, share {share:g}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="catseg")
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from CLIP before to after (default: 1)")
+    parser.add_argument("--half", action="store_true", help="half precision")
+    args = parser.parse_args(argv)
+    publish(args.config, args.checkpoint, args.out, args.layout, args.share, args.half)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
