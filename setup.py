@@ -102,6 +102,7 @@ setup(
             "nbformat>=5.10",
             "ipykernel>=6.29",
             "matplotlib>=3.8",
+            "transformers>=5",  # configs of mask transformers build
         ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
     },
