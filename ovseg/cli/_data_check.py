@@ -62,9 +62,16 @@ def benchmark_dataset(name: str, root: Path) -> SegmentationDataset:
 
     from ovseg.engine import config_root
 
-    os.environ["OVSEG_DATA"] = str(root)
-    file = config_root() / "_base_" / "datasets" / f"{name}.py"
-    return _build(Config.fromfile(file).test_dataloader.dataset)
+    before = os.environ.get("OVSEG_DATA")
+    os.environ["OVSEG_DATA"] = str(root)  # read with the config
+    try:
+        config = Config.fromfile(config_root() / "_base_" / "datasets" / f"{name}.py")
+    finally:
+        if before is None:
+            del os.environ["OVSEG_DATA"]
+        else:
+            os.environ["OVSEG_DATA"] = before
+    return _build(config.test_dataloader.dataset)
 
 
 def _build(config: Mapping[str, object]) -> SegmentationDataset:

@@ -19,6 +19,7 @@ from ovseg.results.instances import Instance
 from ovseg.scores import AnyScoreMap, DecodedScoreMap
 from ovseg.segmentors.decoder import DecoderSegmentor
 from ovseg.segmentors.records import EncodedPhoto, Wording
+from ovseg.text import Vocabulary
 
 NO_SEGMENT = "(no segment)"
 """Class of the pixels of a panoptic result that belong to no segment."""
@@ -49,9 +50,16 @@ class MaskSegmentor(DecoderSegmentor):
             self.teacher.eval()
         return self
 
-    def decode(self, images: Sequence[Tensor]) -> Prediction:
+    def words_of_training(self) -> Vocabulary:
+        """The words of the label maps that are trained on; names of one class are pooled by the decoder."""
+        return self.training_vocabulary or self.require_vocabulary()
+
+    def decode(self, images: Sequence[Tensor], words: Sequence[int] | None = None) -> Prediction:
         """What the decoder gives in training for uint8 RGB images ``[3, h, w]`` of one size; the last stage of the
         teacher's features as ``extras['teacher_features']``.
+
+        Args:
+            words: indices of some words of training; ``None``: all.
 
         Raises:
             ValueError: if the framing changes the images' size: label maps would no longer lie on the masks.
@@ -61,8 +69,10 @@ class MaskSegmentor(DecoderSegmentor):
         if frames.shape != batch.shape:
             sizes = [" x ".join(map(str, shape[-2:])) for shape in (batch.shape, frames.shape)]
             raise ValueError(f"training images of {sizes[0]} px would become {sizes[1]}: crop them to that size")
-        vocabulary = self.training_vocabulary or self.require_vocabulary()
-        prediction = self.decoder.predict_to_train(frames, self.backbone, self.training_text(), vocabulary)
+        vocabulary = self.words_of_training()
+        if words is not None:
+            vocabulary = Vocabulary.of([vocabulary.classes[word] for word in words])
+        prediction = self.decoder.predict_to_train(frames, self.backbone, self.training_text(words), vocabulary)
         if self.teacher is not None:
             with torch.no_grad():
                 prediction.extras["teacher_features"] = self.teacher(frames)[-1]

@@ -156,6 +156,21 @@ def test_fcclips_training_leaves_clip_alone(build):
     assert all(p.grad is None for p in model.backbone.parameters())
 
 
+def test_every_word_in_a_step_is_the_step_of_all_words(build):
+    settings = dict(loss=dict(type="MaskSetLoss", points=64), trained=["decoder.*"])
+
+    def losses(**more):
+        model = build(fcclip(), **settings, **more).train()
+        torch.manual_seed(1)
+        return _losses(model)
+
+    every, some = losses(), losses(words_per_step=len(WORDS))
+    assert {name: float(value.detach()) for name, value in every.items()} == {
+        name: float(value.detach()) for name, value in some.items()
+    }
+    assert torch.isfinite(sum(losses(words_per_step=2).values()))
+
+
 def test_maft_plus_trains_clip_through_its_own_losses_only(build):
     trained = ["decoder.*", "backbone.clip.visual.trunk.st*"]
     model = build(
