@@ -69,6 +69,7 @@ setup(
         "ftfy>=6.1",
         "regex",
         "pyyaml>=6",
+        "shtab>=1.7",  # `ovseg completion`
     ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # ovseg's own CUDA kernels

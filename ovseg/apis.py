@@ -47,6 +47,8 @@ DEFAULT_WEIGHTS = "nano-photo"
 # Embedded weights have configs of their own: where they are, below the configs, and what they are evaluated on.
 _OWN_CONFIGS = {"nano": "nano/{method}_nano_scenes.py", "nano-photo": "nano/{method}_photo_photos.py"}
 _OWN_DATA = {"nano": "scenes", "nano-photo": "photographs"}
+OWN_WEIGHTS = tuple(_OWN_CONFIGS)
+"""Embedded weights: they come with ovseg and have settings of their own for the methods."""
 
 
 def available_methods() -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ovseg.content import Watch
 from ovseg.datasets.given import Picture
 from ovseg.results import SegmentationResult
-from ovseg.segmentors import OpenVocabSegmentor
+from ovseg.segmentors.photos import PhotoSegmentor
 from ovseg.segmentors.records import EncodedPhoto, Wording
 from ovseg.text import Vocabulary
 
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def result_of(
-    model: OpenVocabSegmentor, encoded: EncodedPhoto, image: np.ndarray, wording: Wording, wanted: Wanted
+    model: PhotoSegmentor, encoded: EncodedPhoto, image: np.ndarray, wording: Wording, wanted: Wanted
 ) -> SegmentationResult:
     """The result of an encoded photo for given words.
 
@@ -81,7 +81,7 @@ class EncodedImage:
 
     def __init__(
         self,
-        model: OpenVocabSegmentor,
+        model: PhotoSegmentor,
         words: Callable[..., tuple[Vocabulary, Any]],
         encoded: EncodedPhoto,
         image: np.ndarray,
@@ -98,6 +98,37 @@ class EncodedImage:
     def size(self) -> tuple[int, int]:
         """``(H, W)`` of the photo in pixels."""
         return self._image.shape[:2]
+
+    @property
+    def image(self) -> np.ndarray:
+        """The photo, uint8 RGB ``[H, W, 3]``."""
+        return self._image
+
+    def opened(self) -> tuple[PhotoSegmentor, EncodedPhoto]:
+        """The model and what it made of the photo, for those who look behind the labels (:mod:`ovseg.explain`).
+
+        Raises:
+            ValueError: if the segmenter's weights were changed or moved since.
+        """
+        if not self._model.same_weights(self._watch):
+            raise ValueError(
+                "the model's weights were changed or moved since this photo was encoded: call encode(image) again"
+            )
+        return self._model, self._encoded
+
+    def wording(
+        self, words: Vocabulary | str | Sequence | Mapping | None = None, background: str | None = None
+    ) -> Wording:
+        """The words of a call with the thresholds that belong to them; arguments as in :meth:`segment`.
+
+        Raises:
+            ValueError: for words that are none, or where there are none.
+        """
+        if words is not None:
+            return self._model.wording(*self._words(words, background))
+        if background is not None:
+            raise ValueError("background is for words: give both, or neither for the segmenter's own")
+        return self._model.wording()
 
     def segment(
         self,
@@ -117,18 +148,9 @@ class EncodedImage:
             ValueError: for words that are none, or if the segmenter's weights were changed or moved to another device
                 since the photo was encoded.
         """
-        wanted, model = Wanted(confidence, top), self._model
-        if not model.same_weights(self._watch):
-            raise ValueError(
-                "the model's weights were changed or moved since this photo was encoded: call encode(image) again"
-            )
-        if words is None:
-            if background is not None:
-                raise ValueError("background is for words: give both, or neither for the segmenter's own")
-            wording = model.wording()
-        else:
-            wording = model.wording(*self._words(words, background))
-        return result_of(model, self._encoded, self._image, wording, wanted)
+        wanted = Wanted(confidence, top)
+        model, encoded = self.opened()
+        return result_of(model, encoded, self._image, self.wording(words, background), wanted)
 
     def __repr__(self) -> str:
         height, width = self.size

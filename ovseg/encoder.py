@@ -13,7 +13,7 @@ from ovseg.backbones.clip import ClipBackbone
 from ovseg.photo import Photo
 from ovseg.queries import Queries, unit_patches
 from ovseg.region_maps import PAD_REGION, resize_regions
-from ovseg.structures import FeatureMap
+from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.windows import SlidingWindows, WindowLayout
 
 Features = dict[str, Tensor]
@@ -109,12 +109,17 @@ class WindowEncoder:
             if queue:
                 yield _stack(queue)
 
-    def tokens(self, batch: WindowBatch) -> FeatureMap:
-        """Tokens after the last block ``[B, P + N, d]``, not projected yet."""
+    def context(self, batch: WindowBatch) -> AttentionContext:
+        """What the attention starts from: the guide's features, and CLIP up to its last block."""
         backbone, guide = self.backbone, self.guide_of(batch)
         context = backbone(batch.windows, self.attention.needs_inputs_of(len(backbone.tower.blocks)))
-        with backbone.settled.last_block():
-            return self.attention(replace(context, guide=guide, regions=batch.regions, groups=batch.groups))
+        return replace(context, guide=guide, regions=batch.regions, groups=batch.groups)
+
+    def tokens(self, batch: WindowBatch) -> FeatureMap:
+        """Tokens after the last block ``[B, P + N, d]``, not projected yet."""
+        context = self.context(batch)
+        with self.backbone.settled.last_block():
+            return self.attention(context)
 
     def guide_of(self, batch: WindowBatch) -> FeatureMap | None:
         """The guide's unit features of windows, where there is a guide."""

@@ -311,3 +311,15 @@ class RegionScoreMap:
 
 
 AnyScoreMap = ScoreMap | DecodedScoreMap | RefinedScoreMap | ResizedScoreMap
+
+
+def every(scores: AnyScoreMap, step: int) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+    """``scores.blocks()`` of every ``step``-th row and column of pixels, from the first; slices count these."""
+    if isinstance(scores, ScoreMap):  # the others need not be computed
+        yield from ScoreMap(scores.cells, scores.rows[::step], scores.columns[::step]).blocks()
+        return
+    for queries, rows, columns, block in scores.blocks():
+        part = block[:, -rows.start % step :: step, -columns.start % step :: step]
+        y, x = (-(-axis.start // step) for axis in (rows, columns))
+        if part.numel():
+            yield queries, slice(y, y + part.shape[1]), slice(x, x + part.shape[2]), part

@@ -32,6 +32,9 @@ class ImageEngineering:
         ValueError: for values out of range.
     """
 
+    variants = 5
+    """How often each window is encoded."""
+
     def __init__(self, weight: float = 0.75, kernel_size: int = 11, sigma: float = 5.0) -> None:
         if not 0 <= weight <= 1:
             raise ValueError(f"weight is {weight}; the share of the unflipped views lies between 0 and 1")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_PANEL = (250, 250, 250)
-_INK = (25, 25, 25)
+PANEL = (250, 250, 250)
+INK = (25, 25, 25)
 _GREY = (89, 89, 89)
 _GREY_NAMES = {"background", "unlabeled", "unlabelled", "void", "other"}
 
@@ -94,8 +94,8 @@ def draw_overlay(
         return painted
     shares = class_shares(labels, len(names))
     rows = [(tuple(palette[i]), names[i], _percent(share)) for i, share in shares.items()]
-    size = _font_size(image.shape[0])
-    return _beside(painted, _legend(rows, ("",), painted.shape[0], painted.shape[1], size))
+    size = text_size(image.shape[0])
+    return beside(painted, legend_panel(rows, ("",), painted.shape[0], painted.shape[1], size))
 
 
 def draw_comparison(
@@ -135,12 +135,12 @@ def draw_comparison(
         panel[(scaled < 0) | (scaled >= len(names))] //= 4
         panels.append(panel)
     titles = ["photo", "ground truth", "prediction"] if truth is not None else ["photo", "prediction"]
-    font_size = _font_size(size[1])
-    columns = [_titled(panel, title, font_size) for panel, title in zip(panels, titles, strict=True)]
+    font_size = text_size(size[1])
+    columns = [titled(panel, title, font_size) for panel, title in zip(panels, titles, strict=True)]
     heads = ("truth", "pred") if truth is not None else ("pred",)
-    gap = np.full((columns[0].shape[0], max(2, font_size // 3), 3), _PANEL, np.uint8)
+    gap = np.full((columns[0].shape[0], max(2, font_size // 3), 3), PANEL, np.uint8)
     strip = np.concatenate([part for column in columns for part in (column, gap)], axis=1)
-    return _beside(strip, _legend(rows, heads, strip.shape[0], strip.shape[1], font_size))
+    return beside(strip, legend_panel(rows, heads, strip.shape[0], strip.shape[1], font_size))
 
 
 def _check(image: np.ndarray, labels: np.ndarray, alpha: float) -> None:
@@ -162,12 +162,13 @@ def _paint(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: fl
     base = cv2.addWeighted(image, 1 - alpha, grey, alpha, 0)
     painted = cv2.addWeighted(base, 1 - alpha, colours, alpha, 0)
     painted[~is_class] = image[~is_class]
-    edge = _contours(labels) & is_class
+    edge = contours(labels) & is_class
     painted[edge] = colours[edge]
     return painted
 
 
-def _contours(labels: np.ndarray) -> np.ndarray:
+def contours(labels: np.ndarray) -> np.ndarray:
+    """Pixels ``[H, W]`` bool on either side of where labels change, thicker in larger photos."""
     edge = np.zeros(labels.shape, bool)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edge[1:] |= down
@@ -180,7 +181,8 @@ def _contours(labels: np.ndarray) -> np.ndarray:
     return edge
 
 
-def _font_size(height: int) -> int:
+def text_size(height: int) -> int:
+    """Font size in pixels for text beside a picture of this height."""
     return int(min(96, max(13, round(height * 0.033))))
 
 
@@ -190,7 +192,7 @@ def _percent(share: float) -> str:
     return "<0.1 %" if share < 0.001 else f"{share * 100:.1f} %"
 
 
-def _legend(rows: Sequence[tuple], heads: Sequence[str], height: int, width: int, font_size: int) -> np.ndarray:
+def legend_panel(rows: Sequence[tuple], heads: Sequence[str], height: int, width: int, font_size: int) -> np.ndarray:
     """Panel with one row per class: ``(colour, name, number, ...)``. Rows without room are counted in a last line."""
     font = ImageFont.load_default(font_size)
     line, pad = round(font_size * 1.5), font_size // 2
@@ -211,20 +213,20 @@ def _legend(rows: Sequence[tuple], heads: Sequence[str], height: int, width: int
     first = pad + swatch + pad + name_width
     panel_width = int(first + number_width * len(heads) + pad)
     panel_height = max(height, top + 2 * pad + line * (len(rows) + bool(left_out)))
-    panel = Image.new("RGB", (panel_width, panel_height), _PANEL)
+    panel = Image.new("RGB", (panel_width, panel_height), PANEL)
     draw = ImageDraw.Draw(panel)
     for i, head in enumerate(heads):
-        draw.text((first + number_width * (i + 1), pad), head, _INK, font, anchor="ra")
+        draw.text((first + number_width * (i + 1), pad), head, INK, font, anchor="ra")
     y = top + pad
     for row, name in zip(rows, names, strict=True):
         box = (pad, y + line // 2 - swatch // 2, pad + swatch, y + line // 2 + swatch // 2)
-        draw.rectangle(box, fill=tuple(int(c) for c in row[0]), outline=_INK)
-        draw.text((pad + swatch + pad, y + line // 2), name, _INK, font, anchor="lm")
+        draw.rectangle(box, fill=tuple(int(c) for c in row[0]), outline=INK)
+        draw.text((pad + swatch + pad, y + line // 2), name, INK, font, anchor="lm")
         for i, number in enumerate(row[2:]):
-            draw.text((first + number_width * (i + 1), y + line // 2), number, _INK, font, anchor="rm")
+            draw.text((first + number_width * (i + 1), y + line // 2), number, INK, font, anchor="rm")
         y += line
     if left_out:
-        draw.text((pad + swatch + pad, y + line // 2), more, _INK, font, anchor="lm")
+        draw.text((pad + swatch + pad, y + line // 2), more, INK, font, anchor="lm")
     return np.asarray(panel)
 
 
@@ -236,17 +238,17 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, limit: float) -> str:
     return text + "..."
 
 
-def _titled(panel: np.ndarray, title: str, font_size: int) -> np.ndarray:
-    head = Image.new("RGB", (panel.shape[1], round(font_size * 1.6)), _PANEL)
+def titled(panel: np.ndarray, title: str, font_size: int) -> np.ndarray:
+    """A picture with a line of text above it, shortened to fit."""
+    head = Image.new("RGB", (panel.shape[1], round(font_size * 1.6)), PANEL)
     font = ImageFont.load_default(font_size)
     text = _shorten(title, font, panel.shape[1])
-    ImageDraw.Draw(head).text((panel.shape[1] / 2, head.height / 2), text, _INK, font, anchor="mm")
+    ImageDraw.Draw(head).text((panel.shape[1] / 2, head.height / 2), text, INK, font, anchor="mm")
     return np.concatenate([np.asarray(head), panel], axis=0)
 
 
-def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Two pictures side by side; the lower one is filled up below."""
     height = max(left.shape[0], right.shape[0])
-    parts = [
-        np.concatenate([p, np.full((height - p.shape[0], p.shape[1], 3), _PANEL, np.uint8)]) for p in (left, right)
-    ]
+    parts = [np.concatenate([p, np.full((height - p.shape[0], p.shape[1], 3), PANEL, np.uint8)]) for p in (left, right)]
     return np.concatenate(parts, axis=1)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovseg.scores import RefinedScoreMap, ResizedScoreMap, ScoreMap
+from ovseg.scores import RefinedScoreMap, ResizedScoreMap, ScoreMap, every
 from ovseg.windows import SlidingWindows
 
 
@@ -106,3 +106,20 @@ def test_a_class_without_a_query_never_wins():
     scores = ResizedScoreMap(ScoreMap.from_grid(-torch.ones(2, 2, 2), (4, 4)), (5, 5), torch.tensor([0, 2]), 3)
     block = scores.block()
     assert torch.isfinite(block).all() and (block.argmax(0) == 0).all() and (block[1] < -1e30).all()
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_every_few_pixels_are_those_of_the_whole_map(step):
+    """Tiles of 64 x 512 that no step divides, seen as a score map, in tiles and refined."""
+    generator = torch.Generator().manual_seed(0)
+    scores = ScoreMap.from_grid(torch.randn(3, 5, 9, generator=generator), (150, 1100))
+
+    class InTiles:
+        size, num_queries, blocks, block = scores.size, 3, scores.blocks, scores.block
+
+    want = scores.block()[:, ::step, ::step]
+    for kind in (scores, InTiles(), RefinedScoreMap(scores, lambda part: part, max_values=150 * 1100)):
+        found = torch.full_like(want, torch.nan)
+        for queries, rows, columns, block in every(kind, step):
+            found[queries, rows, columns] = block
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)

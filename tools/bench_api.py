@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 # Each step in a process that has done nothing before; CPU seconds, so that a busy machine counts little.
 STEPS = """
@@ -56,6 +57,7 @@ def words(method: str, vocabularies: int, classes: int) -> None:
 
     import ovseg
 
+    warnings.filterwarnings("ignore", message=".*has not learned")  # the words are no words
     image = np.random.default_rng(0).integers(0, 255, (375, 500, 3), np.uint8)
     names = [[f"thing {v} {c}" for c in range(classes)] for v in range(vocabularies)]
 

@@ -27,11 +27,11 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ovseg import __version__
 from ovseg.cli._arguments import is_first_process
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, json_lines, say
 from ovseg.cli._status import INTERRUPTED, SETUP
 
 _STATUS = """exit status: 0 done; 1 done in part, or an unexpected error; 2 cannot be run as asked (one line says why);
@@ -40,7 +40,12 @@ _STATUS = """exit status: 0 done; 1 done in part, or an unexpected error; 2 cann
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit status; expected errors are printed without a traceback."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
+    with json_lines(args.json):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -56,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if is_first_process(getattr(args, "launcher", "none")):
             say(f"error: {error}", "red")
-        return getattr(args, "status_of_errors", SETUP)
+        status = getattr(args, "status_of_errors", SETUP)
+        emit("error", error=str(error), exit_status=status)
+        return status
 
 
 def door(command: str, argv: Sequence[str] | None = None) -> int:
@@ -77,7 +84,8 @@ def commands() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="ovseg",
         description="Open-vocabulary semantic segmentation.",
@@ -88,4 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in commands():
         importlib.import_module(f"{__name__}.{name}").add_parser(subparsers)
+    for command in runnable(parser):
+        command.add_argument("--json", action="store_true", help="JSON lines on standard output (docs/cli.md)")
     return parser
+
+
+def runnable(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers below this one that run something."""
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield parser
+    for action in inner:
+        for below in action.choices.values():
+            yield from runnable(below)

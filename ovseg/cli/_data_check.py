@@ -10,7 +10,6 @@ Exit status 0 only when nothing is wrong. What is found by mistake, or meant, is
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -24,7 +23,7 @@ from rich.console import Console
 from ovseg.arguments import suggestion
 from ovseg.cli._arguments import count
 from ovseg.cli._folder import add_folder_arguments, folder_config, is_folder
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
 from ovseg.errors import SetupError
 
@@ -47,7 +46,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--per-class", action="store_true", help="print pixels of all classes")
     parser.add_argument("--allow", nargs="+", default=[], metavar="KIND", help="findings that are meant")
     parser.add_argument("--workers", type=count, default=min(4, os.cpu_count() or 1), help="threads that read")
-    parser.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     add_folder_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -133,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     from ovseg.datasets.check import check_dataset, draw_samples
     from ovseg.datasets.errors import DatasetNotFound
 
-    console = Console(stderr=True) if not args.json else None
+    console = Console(stderr=True)
     root = args.data_root or Path(os.environ.get("OVSEG_DATA", "data"))
     folder = is_folder(args)
     if folder == (args.target is not None):
@@ -149,19 +147,15 @@ def run(args: argparse.Namespace) -> int:
                 benchmark = BENCHMARKS.get(dataset.benchmark or "")
             report = check_dataset(dataset, benchmark, console, args.allow, args.workers)
     except DatasetNotFound as error:
-        if args.json:
-            print(json.dumps({"ok": False, "findings": [{"kind": "not-found", "message": str(error), "wrong": True}]}))
-        else:
-            say(f"error: {error}", "red", stderr=False)
+        say(f"error: {error}", "red", stderr=False)
+        emit("error", error=str(error), exit_status=PART)
         return PART
     if args.picture is not None:
         from ovseg.results.images import write_image
 
         write_image(args.picture, draw_samples(dataset, report.flagged))
-    if args.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        print_report(report, args.per_class)
+    emit("report", **report.to_dict())
+    print_report(report, args.per_class)
     return PART if report.problems else DONE
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ovseg.cli._output import console
+from ovseg.cli._output import console, emit
 from ovseg.cli._status import DONE
 
 
@@ -18,7 +17,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """The command's arguments."""
     parser = commands.add_parser("list", help="benchmarks, and which are here", description=__doc__)
     parser.add_argument("--data-root", type=Path, help="data folder (default: $OVSEG_DATA, else data)")
-    parser.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     parser.set_defaults(run=run)
 
 
@@ -39,12 +37,11 @@ def run(args: argparse.Namespace) -> int:
         except (DatasetNotFound, ValueError):
             state, there = "not here", False
         files = [d.file for d in benchmark.downloads]
-        rows.append(
-            dict(name=name, title=benchmark.title, images=list(benchmark.images), files=files, here=there, state=state)
+        row: dict[str, Any] = dict(
+            name=name, title=benchmark.title, images=list(benchmark.images), files=files, here=there, state=state
         )
-    if args.json:
-        print(json.dumps(rows, indent=2))
-        return DONE
+        emit("benchmark", **row)
+        rows.append(row)
     table = Table(box=None)
     for column in ("name", "images", "here", "official files"):
         table.add_column(column, overflow="fold")

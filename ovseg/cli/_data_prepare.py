@@ -11,7 +11,7 @@ from rich.console import Console
 from ovseg.arguments import suggestion
 from ovseg.cli._arguments import count
 from ovseg.cli._data_check import check_benchmark, print_report
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
 from ovseg.errors import SetupError
 
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 say=lambda text: say(text, stderr=False),
             )
             failed = bool(done.failures)
+            emit("prepared", name=args.name, dry_run=args.dry_run, **vars(done))
             for text in done.missing:
                 say(text, "yellow", stderr=False)
             if args.dry_run:
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         report, _ = check_benchmark(args.name, root, console, workers=args.workers)
     except (ConversionError, UnsafeArchive, DatasetNotFound, WeightsError, OSError) as error:
         say(f"error: {error}", "red", stderr=False)
+        emit("error", error=str(error), exit_status=PART)
         return PART
+    emit("report", **report.to_dict())
     print_report(report)
     return DONE if not report.problems and not failed else PART

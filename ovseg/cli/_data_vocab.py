@@ -8,11 +8,10 @@ ovseg data vocab diff voc21 my_classes.txt # class by class; exit status 1 where
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from typing import TYPE_CHECKING
 
-from ovseg.cli._output import console, say
+from ovseg.cli._output import console, emit, say
 from ovseg.cli._status import DONE, PART
 from ovseg.errors import SetupError
 
@@ -38,7 +37,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     compared.add_argument("b", help="another")
     for command, run in ((listed, run_list), (checked, run_check), (compared, run_diff)):
         command.add_argument("--separator", help="between the names of a class in files (default: '; ')")
-        command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
         command.set_defaults(run=run)
 
 
@@ -63,18 +61,15 @@ def run_list(args: argparse.Namespace) -> int:
     rows = []
     for name in packaged_vocabularies():
         vocabulary = _read(name, None)
-        rows.append(
-            dict(
-                name=name,
-                classes=len(vocabulary),
-                queries=len(vocabulary.queries),
-                hash=vocabulary.content_hash[:12],
-                words=", ".join(vocabulary.queries[:6]),
-            )
+        row = dict(
+            name=name,
+            classes=len(vocabulary),
+            queries=len(vocabulary.queries),
+            hash=vocabulary.content_hash[:12],
+            words=", ".join(vocabulary.queries[:6]),
         )
-    if args.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return DONE
+        emit("vocabulary", **row)
+        rows.append(row)
     table = Table(box=None)
     for column in ("name", "classes", "queries", "hash", "words"):
         table.add_column(column, overflow="fold")
@@ -100,10 +95,8 @@ def run_check(args: argparse.Namespace) -> int:
 
     odd = [str(w.message) for w in caught] + faults(vocabulary, tokens)
     hashed = vocabulary.content_hash
-    if args.json:
-        found = dict(ok=not odd, hash=hashed, classes=len(vocabulary), queries=len(vocabulary.queries), findings=odd)
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-        return PART if odd else DONE
+    found = dict(ok=not odd, hash=hashed, classes=len(vocabulary), queries=len(vocabulary.queries), findings=odd)
+    emit("checked", source=vocabulary.source, **found)
     say(f"{vocabulary.source}: {len(vocabulary)} classes, {len(vocabulary.queries)} words, {hashed[:12]}", stderr=False)
     for fault in odd:
         say(fault, "red", stderr=False)
@@ -116,9 +109,7 @@ def run_diff(args: argparse.Namespace) -> int:
     from ovseg.text.compare import compare
 
     found = compare(_read(args.a, args.separator), _read(args.b, args.separator))
-    if args.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-        return DONE if found.same else PART
+    emit("difference", **found.to_dict())
     for sign, source, classes, queries, background, hashed in (
         ("-", found.a, found.classes_a, found.queries_a, found.background_a, found.hash_a),
         ("+", found.b, found.classes_b, found.queries_b, found.background_b, found.hash_b),

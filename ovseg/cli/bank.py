@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ovseg.cli._arguments import add_cfg_options
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
 
 if TYPE_CHECKING:
@@ -134,5 +134,6 @@ def run(args: argparse.Namespace) -> int:
         writer.add(content, keys, {args.store: rows})
         added += 1
     writer.flush()
+    emit("bank", folder=args.out, added=added, failed=failed, known=len(paths) - added - failed)
     say(f"{added} photos added, {failed} could not be read; bank {args.out}")
     return PART if failed else DONE

@@ -13,7 +13,7 @@ import argparse
 import signal
 import threading
 
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE
 from ovseg.errors import SetupError
 
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())  # so that temporary files are deleted then too
     with served(Desk(models, limits), args.host, args.port) as address:
+        emit("page", address=address)
         say(f"ovseg's web page: {address}  (Ctrl-C ends it)", stderr=False)
         try:
             ended.wait()

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ovseg import __version__
-from ovseg.cli._output import console, print_pairs
+from ovseg.cli._output import console, emit, print_pairs
+from ovseg.cli._status import DONE
 
 _PACKAGES = (
     "torch",
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the facts."""
     import torch
 
+    from ovseg.ops import backend_report
     from ovseg.weights.hashes import cache_dir
 
     pairs: list[tuple[str, object]] = [
@@ -61,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
         ("weights", cache_dir()),
     ]
     print_pairs(pairs)
-    if importlib.util.find_spec("ovseg.ops") is not None:
-        report = getattr(importlib.import_module("ovseg.ops"), "backend_report", None)
-        if report is not None:
-            _print_operators(report())
-    return 0
+    operators = backend_report()
+    _print_operators(operators)
+    emit("env", facts={name: str(value) for name, value in pairs}, operators=operators)
+    return DONE
 
 
 def _print_operators(rows: Iterable[Mapping[str, str]]) -> None:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from ovseg.cli._arguments import add_cfg_options, add_launcher, count, is_first_process, set_local_rank
 from ovseg.cli._folder import add_folder_arguments, folder_config, is_folder
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, SKIPPED
 
 if TYPE_CHECKING:
@@ -141,4 +141,7 @@ def report(runner: EvalRunner, per_class: bool = False) -> int:
         say(f"everything about this run: {Path(runner.work_dir) / hook.json_name}", stderr=False)
     if failures:
         console.print(failure_table(failures))
-    return SKIPPED if failures else DONE
+    status = SKIPPED if failures else DONE
+    found = {} if hook is None or hook.row is None else {"row": vars(hook.row), "per_class": hook.per_class}
+    emit("result", work_dir=runner.work_dir, failures=failures, **{"row": None, "per_class": None, **found})
+    return status

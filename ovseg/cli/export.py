@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovseg.cli._output import print_pairs
+from ovseg.cli._output import emit, print_pairs
 from ovseg.cli._status import DONE
 from ovseg.errors import SetupError
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix == ".pt2":
         with atomic_path(args.out) as temporary:
             torch.export.save(export_program(model), temporary)
-        rows.append((str(args.out), f"{args.out.stat().st_size / 1e6:.1f} MB"))
+        rows.append(_row(args.out, None))
     else:
         rows.append(_row(args.out, write_onnx(model, args.out)))
     if args.int8:
@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(path: Path, check: Check | None) -> tuple[str, str]:
     size = f"{path.stat().st_size / 1e6:.1f} MB"
+    found = {"difference": None, "labels": None} if check is None else vars(check)
+    emit("export", file=path, bytes=path.stat().st_size, **found)
     if check is None:
         return str(path), size
     return str(path), f"{size}, cosines within {check.difference:.1g} of torch, {check.labels:.1%} of best words equal"
@@ -108,4 +110,5 @@ def _write_words(segmenter: Segmenter, args: argparse.Namespace) -> tuple[str, s
         "settings": settings_of(model),
     }
     write_json(path, words)
+    emit("words", file=path, names=words["names"], words=len(model.text))
     return str(path), f"{len(model.text)} words"

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ovseg.cli._arguments import add_cfg_options
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
 
 if TYPE_CHECKING:
@@ -110,5 +110,6 @@ def run(args: argparse.Namespace) -> int:
         if not cache.path_of(image).is_file():
             cache.masks(image)
             made += 1
+    emit("masks", photos=len(paths), made=made, failed=failed, folder=cache.folder)
     say(f"{made} new, {failed} photos could not be read; folder {cache.folder}")
     return PART if failed else DONE

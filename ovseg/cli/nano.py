@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovseg.cli._arguments import count
-from ovseg.cli._output import say
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def evaluation_config(
         if words == "voc20":
             config.model.head.update(threshold=0.0, area_threshold=0.0)
     if unseen:
-        words = Path(data.test_dataloader.dataset.classes).with_name("unseen.txt")
-        config.test_evaluator = dict(type="SplitMetric", unseen=str(words))
+        held_out = Path(data.test_dataloader.dataset.classes).with_name("unseen.txt")
+        config.test_evaluator = dict(type="SplitMetric", unseen=str(held_out))
     config.test_dataloader.num_workers = workers
     if limit is not None:
         config.test_dataloader.dataset.indices = limit
@@ -226,6 +226,7 @@ def run(args: argparse.Namespace) -> int:
                         raise SetupError(str(error)) from error
                     raise
                 found[split][method] = one
+                emit("result", split=split, method=method, model=model, **vars(one))
                 images[split] = f"{'first' if one.images == args.limit else 'all'} {one.images} images"
                 if split in PHOTOS:
                     images[split] = images[split].replace("images", "photos")
@@ -239,5 +240,6 @@ def run(args: argparse.Namespace) -> int:
         say("in brackets: words seen with masks, words held out, their harmonic mean", stderr=False)
     for split in args.splits:
         say(f"  {split}: {SPLITS[split]}", stderr=False)
+    emit("summary", summary=args.out / "summary.json", overlays=args.out / "overlays")
     say(f"summary {args.out / 'summary.json'}, pictures {args.out / 'overlays'}", stderr=False)
     return DONE

@@ -1,31 +1,39 @@
-"""``ovseg segment``, ``demo/image_demo.py``: segment photos with your own words.
+"""``ovseg segment``, ``demo/image_demo.py``: segment photos and films with your own words.
 
     ovseg segment photo.jpg --classes "cat, sofa, background" --model nano --out out.png
-    ovseg segment photos/ --classes words.txt --out results/
+    ovseg segment photos/ --classes words.txt --out results/ --format overlay,coco,csv
     ovseg segment trip/*.jpg extra.png --classes "tree, road" --method sclip --model openai/ViT-B-16 --out results/
+    ovseg segment film.mp4 --classes "road; street, car, sky" --out seen.mp4
 
-IMAGE is a file, a folder or a quoted glob; any number of them. Words are separated by commas, synonyms of one class by
-semicolons ("sofa; couch, cat"); or a class file (one class per line, CVAT's labelmap.txt, JSON, YAML, CSV, ...), or the
-name of a packaged vocabulary ("ade20k").
+IMAGE is a file, a folder or a quoted glob; any number of them. A film is segmented frame by frame: its overlays become
+a film again, with one legend and colours that stay; other formats get a file per frame, or a row.
+
+Words are separated by commas, synonyms of one class by semicolons ("sofa; couch, cat"); or a class file (one class per
+line, CVAT's labelmap.txt, JSON, YAML, CSV, ...), or the name of a packaged vocabulary ("ade20k").
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from ovseg.cli._output import say
+from ovseg.cli._formats import FORMATS, Source, Writer, label_file, parse_formats, writers_of
+from ovseg.cli._model import add_model_options, load_model
+from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
 from ovseg.errors import SetupError
+
+if TYPE_CHECKING:
+    from ovseg import SegmentationResult, Segmenter
 
 # Photos that no reader here opens: they are tried all the same, so that the error says what to do about them.
 _FOREIGN = (".heic", ".heif", ".avif", ".jp2", ".jxl")
@@ -40,28 +48,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted glob")
+    add_model_options(parser)
     parser.add_argument(
-        "--classes", required=True, help="comma-separated words, a class file, or the name of a packaged vocabulary"
+        "--out", help="file for one photo (default: out.png) or film (out.mp4), folder for several (default: out)"
     )
     parser.add_argument(
-        "--model", default="nano-photo", help="CLIP weights by catalogue name (default: nano-photo, embedded)"
+        "--format", default="overlay", help=f"what to write, with commas: {', '.join(FORMATS)} (default: overlay)"
     )
-    parser.add_argument("--method", default="naclip", help="segmentation method (default: naclip)")
-    parser.add_argument("--config", help="config file to use instead of --model and --method")
-    parser.add_argument("--checkpoint", help="file with the CLIP weights")
-    parser.add_argument("--background", help="name of the class that takes uncertain pixels")
-    parser.add_argument(
-        "--out", help="overlay file for one photo (default: out.png), folder for several (default: out)"
-    )
-    parser.add_argument("--labels", action="store_true", help="also write the class indices as PNG beside the overlay")
+    parser.add_argument("--labels", action="store_true", help="as --format overlay,labels")
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
-    parser.add_argument("--short-side", type=int, help="resize photos to this short side before segmenting")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is a GPU)")
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
-        help="number format of the encoders (default: as in the config, else auto: the fastest on this machine)",
-    )
     parser.set_defaults(run=run)
 
 
@@ -108,7 +103,7 @@ def image_suffixes() -> set[str]:
 
 
 def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
-    """Where the overlay of each image goes; no two, and none of their label files, share a name.
+    """Where the overlay of each photo or film goes; no two, and none of their label files, share a name.
 
     Raises:
         SetupError: if ``out`` is a file, but a folder is needed.
@@ -138,63 +133,126 @@ def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
     return found
 
 
-def label_file(target: Path) -> Path:
-    """The file for ``--labels`` beside an overlay."""
-    return target.with_name(f"{target.stem}_labels.png")
-
-
 def run(args: argparse.Namespace) -> int:
     """Segment; returns the exit status."""
-    from ovseg import Segmenter, Vocabulary
-    from ovseg.datasets.errors import DatasetNotFound
+    from ovseg.cli import _film
     from ovseg.engine.memory import keep_freed_memory
 
     keep_freed_memory()
-    try:
-        if not 0 <= args.alpha <= 1:
-            raise SetupError(f"--alpha {args.alpha}: give a number from 0 to 1")
-        images, left_out = find_images(args.images)
-        several = len(images) > 1 or Path(args.images[0]).is_dir()
-        jobs = list(zip(images, targets(images, args.out, several), strict=True))
-        model = Segmenter(
-            args.model,
-            args.method,
-            config=args.config,
-            checkpoint=args.checkpoint,
-            device=args.device,
-            short_side=args.short_side,
-            precision=args.precision,
-        )
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", UserWarning)
-            model.set_vocabulary(Vocabulary.from_argument(args.classes), background=args.background)
-    except DatasetNotFound:
-        raise
-    except ValueError as error:  # words, devices, sides and methods that do not exist
-        raise SetupError(str(error)) from error
-    say(model.protocol, "dim")
-    for warning in told:
-        say(warning.message, "yellow")
+    if not 0 <= args.alpha <= 1:
+        raise SetupError(f"--alpha {args.alpha}: give a number from 0 to 1")
+    formats = parse_formats(args.format)
+    if args.labels:
+        formats = tuple(dict.fromkeys((*formats, "labels")))
+    images, left_out = find_images(args.images)
+    several = len(images) > 1 or Path(args.images[0]).is_dir()
+    is_film = [image.suffix.lower() in _film.SUFFIXES for image in images]
+    out = args.out or ("out" if several else "out.mp4" if is_film[0] else "out.png")
+    places = targets(images, out, several)
+    named = zip(places, is_film, strict=True)
+    places = [p.with_suffix(".mp4") if film and p.suffix.lower() == ".png" else p for p, film in named]
+    together = Path(out) if several else places[0]
+    model = load_model(args)
+    writers = writers_of(formats, model.model.require_vocabulary().display_names, args.alpha, together, several)
     if left_out:
         say(left_out, "yellow")
+    names = relative_names(images)
+    jobs = list(zip(images, names, places, is_film, strict=True))
     failed = 0
-    for path, target in track(jobs, description="segmenting", console=Console(stderr=True), disable=not several):
-        try:
-            result = model.segment(path, confidence=True)
-            result.save(target, alpha=args.alpha)
-            if args.labels:
-                result.save_labels(label_file(target))
-        except (OSError, ValueError) as error:
-            failed += 1
-            say(f"skipped: {error}", "red")
-            continue
-        table = Table("class", "share", title=Text(f"{path.name} -> {target}"))
-        if result.confidence is not None:
-            table.add_column("confidence")
-        for name, share in result.areas().items():
-            sure = () if result.confidence is None else (f"{result.confidence[result.mask(name)].mean():.2f}",)
-            table.add_row(Text(name), f"{share:.1%}", *sure)
-        Console().print(table)
+    try:
+        for path, name, target, film in track(
+            jobs, description="segmenting", console=Console(stderr=True), disable=not several or any(is_film)
+        ):
+            try:
+                if film:
+                    segment_film(model, path, name, target, writers, args.alpha)
+                else:
+                    segment_photo(model, path, Source(name, target), writers)
+            except (OSError, ValueError) as error:
+                failed += 1
+                say(f"skipped: {error}", "red")
+                emit("failed", photo=path, error=str(error))
+    finally:
+        closed = {kind: writer.close() for kind, writer in writers.items()}
+    files = {kind: file for kind, file in closed.items() if file is not None}
+    for kind, file in files.items():
+        say(f"{kind}: {file}", stderr=False)
     if failed:
         say(f"{failed} of {len(images)} images skipped", "red")
+    emit("summary", photos=len(images), failed=failed, files=files, protocol=model.protocol)
     return PART if failed else DONE
+
+
+def relative_names(images: Sequence[Path]) -> list[str]:
+    """Names of files below the folder that holds them all, with forward slashes.
+
+    >>> relative_names([Path("x/a.jpg"), Path("x/y/b.jpg")])
+    ['a.jpg', 'y/b.jpg']
+    """
+    top = os.path.commonpath([os.path.abspath(p.parent) for p in images])
+    return [Path(os.path.abspath(p)).relative_to(top).as_posix() for p in images]
+
+
+def segment_photo(model: Segmenter, path: Path, source: Source, writers: dict[str, Writer]) -> None:
+    """One photo: segment, write, print a table."""
+    result = model.segment(path, confidence=True)
+    files = write_all(writers, source, result)
+    shown = files.get("overlay") or next(iter(files.values()), None)
+    title = path.name if shown is None else f"{path.name} -> {shown}"
+    table = Table("class", "share", "confidence", title=Text(title))
+    for row in result.table():
+        table.add_row(Text(str(row["name"])), f"{row['share']:.1%}", f"{row['confidence']:.2f}")
+    Console().print(table)
+    height, width = result.labels.shape
+    emit("photo", photo=path, height=height, width=width, classes=result.table(), files=files)
+
+
+def write_all(writers: dict[str, Writer], source: Source, result: SegmentationResult) -> dict[str, Path]:
+    """Write a result in all formats; returns the files that are its own."""
+    written = {kind: writer.write(source, result) for kind, writer in writers.items()}
+    return {kind: path for kind, path in written.items() if path is not None}
+
+
+def segment_film(
+    model: Segmenter, path: Path, name: str, target: Path, writers: dict[str, Writer], alpha: float
+) -> None:
+    """A film frame by frame: overlays to ``target``, other formats per frame in a folder of its name.
+
+    Raises:
+        FilmError: for a film that is broken; what was read before is written.
+    """
+    from ovseg import FailedPhoto
+    from ovseg.cli._film import FilmReader, FilmWriter
+
+    reader = FilmReader(path)
+    others = {kind: writer for kind, writer in writers.items() if kind != "overlay"}
+    out = (
+        FilmWriter(target, reader.fps, model.model.require_vocabulary().display_names, alpha)
+        if "overlay" in writers
+        else None
+    )
+    pixels: Counter[str] = Counter()
+    number, shape = 0, (0, 0)
+    outcomes: Iterable = model.stream(reader, channel_order="bgr", confidence=bool(others))
+    try:
+        for result in track(outcomes, path.name, total=reader.frames or None, console=Console(stderr=True)):
+            if isinstance(result, FailedPhoto):
+                raise result.error
+            if out is not None:
+                out.write(result.image, result.labels)
+            frame = target.with_suffix("") / f"{number:06d}.png"
+            source = Source(f"{name}/{number:06d}.png", frame, number, number / reader.fps)
+            write_all(others, source, result)
+            pixels.update({row["name"]: row["pixels"] for row in result.table()})
+            number, shape = number + 1, result.labels.shape
+    finally:
+        if out is not None:
+            out.close()
+    shares = [{"name": n, "share": count / pixels.total()} for n, count in pixels.most_common()]
+    table = Table("class", "share", title=Text(f"{path.name}: {number} frames" + (f" -> {target}" if out else "")))
+    for row in shares:
+        table.add_row(Text(str(row["name"])), f"{row['share']:.1%}")
+    Console().print(table)
+    files = {"overlay": target} if out is not None and number else {}
+    emit("film", film=path, frames=number, fps=reader.fps, height=shape[0], width=shape[1], classes=shares, files=files)
+    reader.check()

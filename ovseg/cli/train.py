@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from ovseg.cli._arguments import add_cfg_options, add_launcher, is_first_process, set_local_rank
+from ovseg.cli._output import emit
 from ovseg.cli._status import DONE
 
 
@@ -49,5 +50,10 @@ def run(args: argparse.Namespace) -> int:
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     cfg.resume = args.resume or cfg.get("resume", False)
     with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):
-        TrainRunner.from_cfg(cfg).train()
+        runner = TrainRunner.from_cfg(cfg)
+        runner.train()
+    checkpoint = Path(cfg.work_dir) / "last_checkpoint"
+    last = checkpoint.read_text(encoding="utf-8").strip() if checkpoint.is_file() else None
+    if is_first_process(cfg.get("launcher", "none")):
+        emit("trained", work_dir=cfg.work_dir, iterations=runner.iter, checkpoint=last)
     return DONE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ovseg.cli._output import console, print_pairs
+from ovseg.cli._output import console, emit, print_pairs
 from ovseg.cli._status import PART
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def run_list(args: argparse.Namespace) -> int:
         if (args.kind and card.kind != args.kind) or (args.here and not here):
             continue
         colour = colours[card.commercial]
+        emit("weights", **_facts(card), here=here)
         row: tuple[str | Text, ...] = (
             *map(Text, (card.name, card.family, card.licence)),
             Text(card.commercial, colour),
@@ -77,6 +78,7 @@ def run_show(args: argparse.Namespace) -> int:
 
     card = get_card(args.name)
     found = find_local(card)
+    emit("weights", **_facts(card), here=found is not None)
     print_pairs(
         (
             ("name", card.name),
@@ -96,6 +98,13 @@ def run_show(args: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _facts(card: WeightCard) -> dict[str, object]:
+    """What ``--json`` says of an entry."""
+    names = ("name", "family", "arch", "licence", "commercial", "image_size", "size", "home", "notes")
+    sources = [{"url": source.url, "sha256": source.sha256} for source in card.sources]
+    return {**{name: getattr(card, name) for name in names}, "kind_of_model": card.kind, "sources": sources}
 
 
 def _loader(card: WeightCard) -> str:
@@ -125,7 +134,9 @@ def run_fetch(args: argparse.Namespace) -> int:
         name = need.card.name
         try:
             path = fetch_again(name) if args.again and need.card.packaged is None else resolve(name)
-            print(f"{name}  {path}  sha256 {file_sha256(path)}", flush=True)
+            digest = file_sha256(path)
+            print(f"{name}  {path}  sha256 {digest}", flush=True)
+            emit("fetched", name=name, file=path, sha256=digest)
         except WeightsNotFound as error:
             missing.append(need)
             reason = reason or str(error).splitlines()[0].partition("could not be had: ")[2].rstrip(".") or str(error)
@@ -158,10 +169,13 @@ def run_verify(args: argparse.Namespace) -> int:
     failed = 0
     for target in targets:
         try:
-            print(f"ok      {_verify_one(target)}", flush=True)
+            message = _verify_one(target)
+            print(f"ok      {message}", flush=True)
+            emit("verified", target=target, ok=True, message=message)
         except WeightsError as error:
             failed += 1
             print(f"FAILED  {target}: {error}", flush=True)
+            emit("verified", target=target, ok=False, message=str(error))
     if not targets:
         print("no weights of the catalogue are on this machine")
     return 1 if failed else 0
@@ -196,8 +210,10 @@ def run_docs(args: argparse.Namespace) -> int:
     """The catalogue as a Markdown page."""
     from ovseg.weights.docs import render
 
+    page = render()
+    emit("page", file=args.output, text=page if args.output is None else None)
     if args.output is None:
-        print(render(), end="")
+        print(page, end="")
     else:
-        args.output.write_text(render(), encoding="utf-8")
+        args.output.write_text(page, encoding="utf-8")
     return 0

@@ -110,6 +110,17 @@ class ClassMapHead:
             out[label] = torch.maximum(out[label], cut)
         return out
 
+    def sampled(self, scores: ScoreMap, query_to_class: Tensor, classes: Tensor, step: int) -> Tensor:
+        """Maps ``[K, h, w]`` of some classes at every ``step``-th pixel, before the cuts (see ``MaxQueryHead``)."""
+        height, width = (-(-n // step) for n in scores.size)
+        out = torch.zeros(len(classes), height, width, device=query_to_class.device)
+        foreground = self._foreground(query_to_class)
+        for index, whole, _ in self._maps(scores):
+            places = (classes == foreground[index]).nonzero()[:, 0].tolist()
+            for place in places:
+                out[place] = torch.maximum(out[place], whole[::step, ::step])
+        return out
+
     def describe(self) -> dict[str, object]:
         """What travels with a result."""
         return {

@@ -56,6 +56,14 @@ class Evidence:
         blocks = [self.probabilities(slice(y, min(y + step, last)), columns)[index] for y in starts]
         return torch.cat(blocks, dim=1)
 
+    def sampled(self, classes: Sequence[int], step: int) -> Tensor:
+        """Probabilities before any threshold, for some classes at every ``step``-th pixel: ``[K, h, w]``.
+
+        Streamed: memory grows with ``classes`` and the pixels looked at.
+        """
+        index = torch.as_tensor(list(classes), dtype=torch.long, device=self.query_to_class.device)
+        return self.head.sampled(self.scores, self.query_to_class, index, step)
+
     def best_at(self, size: tuple[int, int], rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Largest class probability ``[h, w]`` after a part of the photo is resized (bilinear) to ``size``.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ovseg import ops
 from ovseg.heads.ranking import RunningTop
 from ovseg.registry import HEADS
-from ovseg.scores import AnyScoreMap, ScoreMap
+from ovseg.scores import AnyScoreMap, ScoreMap, every
 
 
 @HEADS.register_module()
@@ -124,6 +124,27 @@ class MaxQueryHead:
             labels = self._best(scores, query_to_class, need_sum=False).labels
             merged[self._small_classes(labels, num_classes)] = 0
         return merged
+
+    def sampled(self, scores: AnyScoreMap, query_to_class: Tensor, classes: Tensor, step: int) -> Tensor:
+        """Probabilities ``[K, h, w]`` of some classes at every ``step``-th pixel, before any threshold.
+
+        Args:
+            scores: per-query scores.
+            query_to_class: ``[Q]`` class of every query.
+            classes: ``[K]`` int64, which.
+            step: distance in pixels.
+        """
+        size = tuple(-(-n // step) for n in scores.size)
+        best = torch.full((len(classes), *size), -torch.inf, device=query_to_class.device)
+        sums = torch.full(size, -torch.inf, device=query_to_class.device)
+        for queries, rows, columns, block in every(scores, step):
+            for place, wanted in enumerate(query_to_class[queries] == c for c in classes):
+                if wanted.any():
+                    best[place, rows, columns] = torch.maximum(best[place, rows, columns], block[wanted].amax(0))
+            if self.softmax:
+                total = (block * self.logit_scale).logsumexp(dim=0)
+                sums[rows, columns] = torch.logaddexp(sums[rows, columns], total)
+        return (best * self.logit_scale - sums).exp() if self.softmax else best
 
     def describe(self) -> dict[str, object]:
         """What travels with a result."""

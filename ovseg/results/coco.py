@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +87,43 @@ def dataset(
             everything.append({**annotation, "id": len(everything) + 1, "image_id": image_id})
     categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names)]
     return {"images": images, "annotations": everything, "categories": categories}
+
+
+class DatasetWriter:
+    """Writes the file of :func:`dataset` photo by photo, in memory of one photo.
+
+    Args:
+        path: the file; complete after :meth:`close`.
+        names: one name per class.
+    """
+
+    def __init__(self, path: str | Path, names: Sequence[str]) -> None:
+        self._file = Path(path).open("w", encoding="utf-8")
+        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self._names, self._photos, self._annotations = names, 0, 0
+        self._file.write('{"annotations": [')
+
+    def add(self, file_name: str, size: tuple[int, int], found: Iterable[Mapping[str, object]]) -> None:
+        """One photo of ``(H, W)`` pixels with its annotations; ids are given here."""
+        comma = ", " if self._photos else ""
+        self._photos += 1
+        image = {"id": self._photos, "file_name": file_name, "height": int(size[0]), "width": int(size[1])}
+        self._images.write(comma + json.dumps(image))
+        for annotation in found:
+            comma = ", " if self._annotations else ""
+            self._annotations += 1
+            numbered = {**annotation, "id": self._annotations, "image_id": self._photos}
+            self._file.write(comma + json.dumps(numbered))
+
+    def close(self) -> None:
+        """Write the images and categories behind the annotations."""
+        self._file.write('], "images": [')
+        self._images.seek(0)
+        shutil.copyfileobj(self._images, self._file)
+        categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(self._names)]
+        self._file.write(f'], "categories": {json.dumps(categories)}}}\n')
+        self._images.close()
+        self._file.close()
 
 
 def labels_from_annotations(

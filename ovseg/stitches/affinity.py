@@ -142,7 +142,7 @@ class LayerwiseStitch(ScoreStitch):
     def _look(self, windows: Tensor, encoder: WindowEncoder) -> tuple[Tensor, Tensor]:
         """Unit embeddings ``[B, S, N, D]`` of all feature sets and the fused map between patches ``[B, N, N]``."""
         tokens = encoder.tokens(WindowBatch(windows))
-        embeddings = F.normalize(encoder.backbone.project(tokens).patches.float(), dim=-1)
+        embeddings = F.normalize(encoder.project(tokens).patches.float(), dim=-1)
         prefix = tokens.num_prefix
         return embeddings.unflatten(0, (len(windows), -1)), tokens.affinity[:, prefix:, prefix:]
 

@@ -10,6 +10,7 @@ from ovseg.cli import main
 from ovseg.engine import config_root, load_config
 from ovseg.nano.assets import asset
 from ovseg.registry import MODELS
+from tests.cli.json_lines import run
 from tests.nano.conftest import FIXTURES
 from tests.nano.test_pretrain import TINY
 
@@ -54,7 +55,8 @@ def test_two_steps_from_another_directory(tmp_path, monkeypatch, capsys):
         "default_hooks.checkpoint.interval=2",
         "custom_hooks=[]",
     ]
-    assert main(["train", CONFIG, "--work-dir", "run", "--cfg-options", *options]) == 0
+    (line,) = run(capsys, "train", CONFIG, "--work-dir", "run", "--cfg-options", *options)
+    assert (line["iterations"], line["work_dir"]) == (2, "run") and line["checkpoint"].endswith("iter_2.pth")
     assert (tmp_path / "run" / "iter_2.pth").is_file()
 
 

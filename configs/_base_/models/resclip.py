@@ -1,4 +1,4 @@
-# ResCLIP (Yang et al., CVPR 2025) over NACLIP: attention of middle layers, and a second pass led by a first one
+# ResCLIP (Yang et al., CVPR 2025) over NACLIP: attention of middle layers, and a second pass led by a first one.
 model = dict(
     type="OpenVocabSegmentor",
     backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16", pos_embed="scale"),
