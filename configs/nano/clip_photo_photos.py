@@ -1,6 +1,6 @@
 # nano-photo on photos, with CLIP's own last block.
 _base_ = ["../_base_/models/clip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 model = dict(
     backbone=dict(weights="nano-photo"),
     vocabulary=dict(file="voc21_photo", background=0),

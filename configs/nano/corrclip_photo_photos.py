@@ -1,6 +1,6 @@
 # nano-photo on photos, with CorrCLIP: SLIC superpixels, the stem's features between them.
 _base_ = ["../_base_/models/corrclip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 test_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -1,6 +1,6 @@
 # nano-photo on photos, with ITACLIP (without texts beside the names).
 _base_ = ["../_base_/models/itaclip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 model = dict(
     backbone=dict(weights="nano-photo"),
     attention=dict(layers=(-3, -2)),  # there are three blocks

@@ -1,6 +1,6 @@
 # nano-photo on photos, with ProxyCLIP: the features of nano-photo's own stem are the guide.
 _base_ = ["../_base_/models/proxyclip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 model = dict(
     backbone=dict(weights="nano-photo"),
     guide=dict(_delete_=True, type="StemGuide", strides=(8, 16, 32)),

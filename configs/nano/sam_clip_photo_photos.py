@@ -1,6 +1,6 @@
 # nano-photo on photos, with SAM + CLIP: masks of nano's SAM (of drawings), named by nano-photo.
 _base_ = ["../_base_/models/sam_clip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 test_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -1,6 +1,6 @@
 # nano-photo on photos, with SCLIP.
 _base_ = ["../_base_/models/sclip.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 model = dict(
     backbone=dict(weights="nano-photo"),
     vocabulary=dict(file="voc21_photo", background=0),

@@ -1,6 +1,6 @@
 # nano-photo on photos, with Trident: the stem's features splice, nano's SAM (of drawings) aggregates and redraws.
 _base_ = ["../_base_/models/trident.py", "../_base_/datasets/photos.py", "../_base_/runtime/eval.py"]
-short_side = 320
+short_side = 288
 test_dataloader = dict(
     dataset=dict(
         pipeline=[
