@@ -40,7 +40,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this folder is not installed
 
 from ovseg.cli.nano import METHODS, evaluation_config
-from ovseg.datasets.dataset import load_class_names
+from ovseg.datasets import load_class_names
 from ovseg.datasets.io import read_image
 from ovseg.evaluation import bootstrap_miou, confusion_update, summarise
 from ovseg.nano.photo_sources import content_hash
@@ -329,7 +329,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             config = evaluation_config(method, "photos", args.out, None, 0, model=model or None)
             config.merge_from_dict(args.cfg_options)
-            settings = f"{config.model} {config.get('short_side')} {args.checkpoint} {args.precision}"
+            steps = config.test_dataloader.dataset.pipeline
+            settings = f"{config.model} {steps} {args.checkpoint} {args.precision}"
             make = functools.partial(method_labels, config, args.checkpoint, args.precision)
         row_name = name + args.name
         folder = args.out / args.photos
