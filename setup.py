@@ -41,7 +41,7 @@ setup(
             "nano/*.tsv",
             "nano/*.txt",
         ],
-        "ovseg.configs": ["**/*.py"],
+        "ovseg.configs": ["**/*.py", "suites/*.yaml"],
         "ovseg.data": ["scenes/**/*", "photos/**/*"],
     },
     entry_points={"console_scripts": ["ovseg=ovseg.cli:main"]},

@@ -2,6 +2,7 @@
 
     ovseg eval configs/naclip/naclip_pamr_vitb16_voc21.py
     ovseg eval CONFIG --images photos --masks masks --classes names.txt    # a folder in the place of the benchmark
+    ovseg eval --suite suite.yaml --work-dir OUT                           # methods x data sets, one table
     ovseg eval CONFIG --show-dir pictures --limit 20
     ovseg eval CONFIG --cfg-options short_side=448 model.head.logit_scale=50
     torchrun --nproc_per_node 8 tools/test.py CONFIG --launcher pytorch
@@ -39,8 +40,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", help="config file of a method on a benchmark")
+    parser.add_argument("config", nargs="?", help="config file of a method on a benchmark")
     parser.add_argument("checkpoint", nargs="?", help="weights to load into the model, for trained methods")
+    parser.add_argument("--suite", type=Path, help="file of methods, data sets and expected numbers, in CONFIG's place")
     parser.add_argument("--work-dir", help="where results go (default: work_dirs/NAME_OF_CONFIG)")
     parser.add_argument("--out", help="folder for the predicted label maps (PNG of class indices)")
     parser.add_argument("--show-dir", help="folder for pictures: photo, ground truth and prediction side by side")
@@ -62,6 +64,8 @@ def make_config(args: argparse.Namespace) -> Config:
     """
     from ovseg.engine import SetupError, load_config
 
+    if args.config is None:
+        raise SetupError("give a config file, or --suite with a suite file")
     cfg = load_config(args.config, args.cfg_options)
     if args.checkpoint is not None and not Path(args.checkpoint).is_file():
         raise SetupError(f"checkpoint {args.checkpoint} does not exist; check the path")
@@ -114,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
 
     from ovseg.engine import EvalRunner, hold_work_dir
 
+    if args.suite is not None:
+        from ovseg.cli._suite import run_suite
+
+        return run_suite(args)
     set_local_rank(args)
     cfg = make_config(args)
     with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):

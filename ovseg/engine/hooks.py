@@ -81,22 +81,21 @@ class VisualizationHook(Hook):
         show_dir: folder; a picture is named after its sample, sub-folders included.
         max_side: each of the three is at most this many pixels on its long side.
         alpha: weight of the class colours.
-        first: only so many pictures; ``None``: all.
+        first: only of the first so many samples of the data set; ``None``: of all.
     """
 
     def __init__(self, show_dir: str | Path, max_side: int = 800, alpha: float = 0.6, first: int | None = None) -> None:
         self.show_dir, self.max_side, self.alpha = Path(show_dir), max_side, alpha
-        self.left = first
+        self.first = first
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence[SegDataSample] = ()
     ) -> None:
         """Draw the samples of a batch."""
         names = runner.test_loop.metric.names
-        if self.left is not None:
-            outputs = list(outputs)[: self.left]
-            self.left -= len(outputs)
         for i, sample in enumerate(outputs):
+            if self.first is not None and sample.metainfo["sample_idx"] >= self.first:
+                continue
             pred = _labels(sample, "pred_sem_seg")
             truth = _labels(sample, "gt_sem_seg") if "gt_sem_seg" in sample else None
             photo = _photo(sample, data_batch["inputs"][i], pred.shape)
