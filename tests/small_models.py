@@ -62,7 +62,7 @@ def small_siglip_trunk() -> nn.Module:
     return _shake(trunk)
 
 
-def small_eva_trunk(qkv_fused: bool) -> nn.Module:
+def small_eva_trunk(qkv_fused: bool, dynamic: bool = True) -> nn.Module:
     """EVA-02's ViT, small: rotary positions, SwiGLU with norm, CLS token."""
     torch.manual_seed(2)
     trunk = timm.models.eva.Eva(
@@ -77,7 +77,7 @@ def small_eva_trunk(qkv_fused: bool) -> nn.Module:
         ref_feat_shape=(4, 4),
         global_pool="token",
         num_classes=32,
-        dynamic_img_size=True,
+        dynamic_img_size=dynamic,
     )
     return _shake(trunk)
 

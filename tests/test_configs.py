@@ -27,7 +27,8 @@ def small_weights(monkeypatch):
     def load(name, checkpoint=None):
         get_card(name)  # unknown names must still fail
         mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-        clip = small_convnext_clip() if "convnext" in get_card(name).arch else small_clip(layers=12)
+        arch = get_card(name).arch
+        clip = small_convnext_clip() if "convnext" in arch else small_clip(layers=24 if "L-14" in arch else 12)
         return LoadedClip(
             model=clip, tokenizer=open_clip.tokenize, mean=mean, std=std, card=get_card(name), sha256="0" * 64
         )

@@ -329,8 +329,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             config = evaluation_config(method, "photos", args.out, None, 0, model=model or None)
             config.merge_from_dict(args.cfg_options)
-            steps = config.test_dataloader.dataset.pipeline
-            settings = f"{config.model} {steps} {args.checkpoint} {args.precision}"
+            sides = config.get("short_side"), config.test_dataloader.dataset.pipeline  # the first wins
+            settings = f"{config.model} {sides} {args.checkpoint} {args.precision}"
             make = functools.partial(method_labels, config, args.checkpoint, args.precision)
         row_name = name + args.name
         folder = args.out / args.photos

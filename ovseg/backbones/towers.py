@@ -7,6 +7,7 @@ just that; open_clip's code is used as it is, never copied.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -428,19 +429,46 @@ class TimmTower(VisionTower):
         return self.head(self.trunk.head(self.trunk.fc_norm(x)))
 
 
+class RotaryTables:
+    """A trunk's rotary embedding on any grid. timm's, when built for one image size, gives the table of that size
+    whatever grid it is asked for.
+
+    Args:
+        rope: the trunk's, which has no weights.
+    """
+
+    def __init__(self, rope: nn.Module) -> None:
+        self.rope = rope
+        self._tables: dict[tuple, Tensor] = {}
+
+    def __call__(self, grid: tuple[int, int]) -> Tensor:
+        """The embedding of ``grid`` (rows, columns)."""
+        built_for = getattr(self.rope, "feat_shape", None)
+        if built_for is None or tuple(built_for) == tuple(grid):
+            return self.rope.get_embed(shape=list(grid))
+        native = self.rope.get_embed()
+        key = (*grid, native.device, native.dtype)
+        if key not in self._tables:
+            with torch.inference_mode(False):  # training may use it later
+                other = copy.deepcopy(self.rope)
+                other.update_feat_shape(list(grid))
+                self._tables[key] = other.get_embed()
+        return self._tables[key]
+
+
 class EvaBlock(TransformerBlock):
     """A block of timm's ``Eva`` (EVA-02 CLIP) in pieces; q and k carry the rotary positions.
 
     Args:
         block: timm's block.
-        rope: the trunk's rotary embedding, or ``None``.
+        rope: the trunk's rotary tables, or ``None``.
     """
 
-    def __init__(self, block: nn.Module, rope: nn.Module | None) -> None:
+    def __init__(self, block: nn.Module, rope: RotaryTables | None) -> None:
         super().__init__()
         self.block = block
         self.num_heads, self.scale = block.attn.num_heads, block.attn.scale
-        self._rope = [rope]  # in a list: the trunk owns the module
+        self._rope = rope
 
     def rotation(self, grid: tuple[int, int] | None) -> Tensor | None:
         """The rotary embedding of ``grid``.
@@ -448,11 +476,11 @@ class EvaBlock(TransformerBlock):
         Raises:
             ValueError: if ``grid`` is missing.
         """
-        if self._rope[0] is None:
+        if self._rope is None:
             return None
         if grid is None:
             raise ValueError("this tower has rotary positions (EVA-02): pass the patch grid to block(...) and qkv(...)")
-        return self._rope[0].get_embed(shape=list(grid))
+        return self._rope(grid)
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         return self.block(x, rope=self.rotation(grid))
@@ -508,7 +536,7 @@ class EvaTower(TimmTower):
     def __init__(self, model: TimmModel) -> None:
         if not isinstance(model.trunk.blocks[0], TimmEvaBlock):
             raise TypeError(f"EVA block {type(model.trunk.blocks[0]).__name__} is not pre-norm: not supported")
-        rope = model.trunk.rope
+        rope = None if model.trunk.rope is None else RotaryTables(model.trunk.rope)
         self.block_type = lambda block: EvaBlock(block, rope)
         super().__init__(model)
 

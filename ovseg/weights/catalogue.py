@@ -125,7 +125,7 @@ def get_card(name: str) -> WeightCard:
 @cache
 def catalogue() -> dict[str, WeightCard]:
     """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
-    tables = (_nano, _nano_photo, _openai, _open_clip, _metaclip, _dfn, _eva, _siglip, _dino, _dinov2, _dinov3)
+    tables = (_nano, _nano_photo, _openai, _open_clip, _metaclip, _dfn, _eva, _declip, _siglip, _dino, _dinov2, _dinov3)
     tables += (_sam, _heads, _decoders, _masks)
     return {card.name: card for table in tables for card in table()}
 
@@ -310,6 +310,32 @@ def _eva() -> Iterable[WeightCard]:
         yield _clip_card(arch, tag, "EVA-CLIP", "MIT", "yes", "", note)
 
 
+def _declip() -> Iterable[WeightCard]:
+    for name, arch, published in (
+        ("EVA02-B-16", "EVA02-B-16", "merged2b_s8b_b131k"),
+        ("EVA02-L-14-336", "EVA02-L-14-336", "merged2b_s6b_b61k"),
+        ("ViT-B-16", "ViT-B-16-quickgelu", "openai"),
+        ("ViT-L-14-336", "ViT-L-14-336-quickgelu", "openai"),
+    ):
+        cfg = open_clip.get_pretrained_cfg(name, published)
+        yield WeightCard(
+            name=f"declip/{name}",
+            kind="clip",
+            family="DeCLIP",
+            arch=arch,
+            sources=(),
+            licence="not stated (the code is Apache-2.0)",
+            commercial="ask",
+            image_size=open_clip.get_model_config(name)["vision_cfg"]["image_size"],
+            mean=tuple(cfg["mean"]),
+            std=tuple(cfg["std"]),
+            quickgelu=arch.endswith("-quickgelu"),
+            home="https://github.com/xiaomoguhz/DeCLIP",
+            notes=f"{published}/{name} with dense features tuned by DeCLIP (CVPR 2025); not known to be published. "
+            "Trained by configs/declip; files of its own code are read, too. For `DeclipAttention`.",
+        )
+
+
 def _siglip() -> Iterable[WeightCard]:
     note = "No class token; the image embedding comes from an attention pool, dense features are its value path."
     for version, sizes in (
@@ -491,6 +517,21 @@ def _decoders() -> Iterable[WeightCard]:
             "the masks of COCO-Stuff. Checkpoints of CAT-Seg v1 have another layout.",
         )
 
+    yield WeightCard(
+        name="maskclip_plus/resnet101",
+        kind="decoder",
+        family="MaskCLIP+",
+        arch="ViT-B-16-quickgelu",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=224,
+        **_CLIP_NORM,
+        quickgelu=True,
+        layout="student",
+        home="https://github.com/chongzhou96/MaskCLIP",
+        notes="A checkpoint of configs/maskclip_plus/*_train.py. The authors' files, of another code, are not read.",
+    )
     for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
         yield WeightCard(
             name=f"sed/{size}",

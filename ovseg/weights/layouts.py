@@ -228,8 +228,27 @@ def changes_from(base: Mapping[str, Tensor], clip: Mapping[str, Tensor]) -> Weig
     return {key: value for key, value in clip.items() if key not in base or not torch.equal(value, base[key])}
 
 
+_STUDENT = "student.decoder."
+
+
+def _student_decoder(weights: Mapping[str, Tensor]) -> Weights:
+    """A checkpoint of ``PseudoLabelTrainer``: its student's decoder alone, whose CLIP is a published one."""
+    own = {k.removeprefix(_STUDENT): v for k, v in weights.items() if k.startswith(_STUDENT)}
+    return own or dict(weights)
+
+
+def _student_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    return {f"student.backbone.clip.{k}": v for k, v in clip.items()} | {_STUDENT + k: v for k, v in decoder.items()}
+
+
+def _student_clip(weights: Mapping[str, Tensor]) -> Weights:
+    prefix = "student.backbone.clip."
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
 LAYOUTS: dict[str, Layout] = {
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
+    "student": Layout(_student_clip, _student_decoder, _student_joined),
     "sed": Layout(_sed_clip, _sed_decoder, _sed_joined),
     "san": Layout(_san_clip, _san_decoder, _san_joined),
     "fcclip": _mask_layout("backbone.clip_model.", FCCLIP, _training_only),

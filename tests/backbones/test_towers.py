@@ -72,6 +72,16 @@ def test_eva_pieces_make_the_image_embedding(qkv_fused, size):
     torch.testing.assert_close(tower.project(tokens[:, 0]), visual.trunk(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(96, 96), (64, 96), (32, 128)])
+def test_eva_built_for_one_size_has_the_rotary_positions_of_others(size):
+    fixed, free = (timm_visual(small_eva_trunk(True, dynamic)) for dynamic in (False, True))
+    free.trunk.load_state_dict(fixed.trunk.state_dict())
+    towers, x = [build_tower(visual) for visual in (fixed, free)], images(2, 3, *size)
+    torch.testing.assert_close(*(through_pieces(tower, x) for tower in towers), atol=1e-5, rtol=1e-4)
+    native = images(1, 3, 64, 64)  # and the built size is left as it was
+    torch.testing.assert_close(*(through_pieces(tower, native) for tower in towers), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["size", "scale", "bilinear"])
 def test_positions_follow_their_rule(mode):
     tower = build_tower(small_clip().visual)

@@ -131,11 +131,14 @@ def labels_of(golden: TrainedGolden) -> np.ndarray:
 
 @contextmanager
 def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Any]]]:
-    """What modules give while this is open, call by call."""
+    """What modules give while this is open, call by call; tensors as they were then, whatever is written into them."""
     kept: dict[str, list[Any]] = {name: [] for name in modules}
 
     def keep(name: str) -> Callable:
-        return lambda module, inputs, output: kept[name].append(output)
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            kept[name].append(output.clone() if isinstance(output, Tensor) else output)
+
+        return note
 
     handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
     try:

@@ -61,6 +61,20 @@ def test_average_over_templates(templates, tmp_path):
     torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
 
 
+def test_templates_apart_are_each_templates_own_embedding(tmp_path):
+    model = small_clip()
+    apart = TextEncoder(model, TOKENIZER, "simple", cache_dir=tmp_path, templates_apart=True)
+    mean = TextEncoder(model, TOKENIZER, "simple", cache_dir=tmp_path)  # the two share a cache, and no entry of it
+    found = apart.encode(WORDS)
+    assert found.shape == (5, 7, 32)
+    for i, word in enumerate(WORDS.queries):
+        with torch.no_grad():
+            prompts = model.encode_text(TOKENIZER(get_templates("simple").prompts(word)))
+        torch.testing.assert_close(found[i], F.normalize(prompts, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean.encode(WORDS), F.normalize(found.mean(1), dim=-1), atol=1e-5, rtol=0)
+    assert torch.equal(apart.encode(WORDS), found)  # from the cache
+
+
 def test_duplicates_keep_their_place():
     v = Vocabulary.from_list(["cat", "bed; bed"], allow_duplicates=True)
     found = TextEncoder(small_clip(), TOKENIZER, "photo", cache=False).encode(v)

@@ -1,0 +1,7 @@
+# ADE20K with a tower tuned by DeCLIP, EVA-02 CLIP B/16.
+# Windows and sizes are ovseg's own: the authors' evaluation is not published.
+_base_ = ["../_base_/trained/declip.py", "../_base_/datasets/ade20k.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="ade20k"),
+)

@@ -1,0 +1,7 @@
+# COCO-Stuff with a tower tuned by DeCLIP, OpenAI ViT-B/16.
+# Windows and sizes are ovseg's own: the authors' evaluation is not published.
+_base_ = ["../_base_/trained/declip_openai.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="coco_stuff"),
+)

@@ -1,0 +1,9 @@
+# PC459 with SAN, OpenAI ViT-B/16.
+_base_ = [
+    "../_base_/trained/san.py",
+    "../_base_/datasets/detectron2/pc459.py",
+    "../_base_/runtime/eval.py",
+]
+model = dict(
+    vocabulary=dict(file="pc459_joined"),
+)

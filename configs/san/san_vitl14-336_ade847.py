@@ -1,0 +1,10 @@
+# ADE847 with SAN, OpenAI ViT-L/14 at 336 pixels. The authors' words are detectron2's, all synonyms of a
+# class in one prompt; here is the first of each.
+_base_ = [
+    "../_base_/trained/san_large.py",
+    "../_base_/datasets/detectron2/ade847.py",
+    "../_base_/runtime/eval.py",
+]
+model = dict(
+    vocabulary=dict(file="ade847_first"),
+)

@@ -1,0 +1,9 @@
+# ADE20K with SED with early rejection, ConvNeXt-B.
+_base_ = [
+    "../_base_/trained/sed_fast.py",
+    "../_base_/datasets/detectron2/ade20k.py",
+    "../_base_/runtime/eval.py",
+]
+model = dict(
+    vocabulary=dict(file="ade20k"),
+)

@@ -1,0 +1,9 @@
+# PC459 with SED with early rejection, ConvNeXt-B.
+_base_ = [
+    "../_base_/trained/sed_fast.py",
+    "../_base_/datasets/detectron2/pc459.py",
+    "../_base_/runtime/eval.py",
+]
+model = dict(
+    vocabulary=dict(file="pc459_joined"),
+)

@@ -1,0 +1,9 @@
+# VOC20 (PAS-20) with SED with early rejection, ConvNeXt-B.
+_base_ = [
+    "../_base_/trained/sed_fast.py",
+    "../_base_/datasets/detectron2/voc20.py",
+    "../_base_/runtime/eval.py",
+]
+model = dict(
+    vocabulary=dict(file="voc20_joined"),
+)
