@@ -24,6 +24,8 @@ from ovseg.datasets.formats.source import FormatError, Source, open_source
 MAX_PIXELS = 2**28
 """Default limit of :func:`read_image`: 16,384 x 16,384 pixels, 0.8 GB as RGB. A photo of 20,000 x 20,000 needs a higher
 ``max_pixels`` (1.2 GB for the photo, 1.6 GB for its label map): asked for, never by accident."""
+HOW_TO_READ_LARGER = ", or raise `max_pixels` of LoadImage / read_image"
+"""End of the reason why a picture above the limit is refused: for who writes Python, not for who uploads a photo."""
 
 # Formats that are pictures and nothing else: EPS, for example, would start Ghostscript. Not all Pillows have the last.
 Image.init()
@@ -206,7 +208,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise FormatError(
             f"{width} x {height} is {width * height:,} pixels, the limit is {max_pixels:,}. "
-            "Make it smaller, or raise `max_pixels` of LoadImage / read_image"
+            f"Make it smaller{HOW_TO_READ_LARGER}"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.datasets.errors import ImageReadError
-from ovseg.datasets.io import read_image
+from ovseg.datasets.io import HOW_TO_READ_LARGER, read_image
 from ovseg.text import Vocabulary
 
 
@@ -57,7 +57,7 @@ def read_upload(path: str | os.PathLike, limits: Limits) -> tuple[bytes, np.ndar
     try:
         return data, read_image(data, max_pixels=limits.pixels)
     except ImageReadError as error:
-        raise Refused(f"{path.name} is not shown: {error.reason}.") from error
+        raise Refused(f"{path.name} is not shown: {error.reason.removesuffix(HOW_TO_READ_LARGER)}.") from error
 
 
 def read_words(text: str, limits: Limits) -> Vocabulary:

@@ -33,10 +33,11 @@ _CSS = """
   border-radius: 4px; background: #222; color: #fff; font-size: 14px; overflow-wrap: anywhere}
 #overlay img {object-fit: scale-down !important}  /* Gradio places clicks as if small pictures were not enlarged */
 #slider img {width: 100%; height: 100%; object-fit: contain}
-.legend {width: 100%; border-collapse: collapse}
+.legend {width: 100%; border-collapse: collapse; border: none !important}
 .legend tr, .legend td, .legend th {border: none !important}
 .legend tr + tr {border-top: 1px solid var(--border-color-primary) !important}
-.legend td, .legend th {padding: 3px 8px; text-align: right; overflow-wrap: anywhere}
+.legend td, .legend th {padding: 3px 8px; text-align: right; overflow-wrap: anywhere; min-width: 4.5em}
+.legend td:first-child, .legend th:first-child {min-width: 0}
 .legend td:first-child {width: 1.5em}
 .legend td:nth-child(2), .legend th:nth-child(2) {text-align: left}
 .legend i {display: block; width: 1.2em; height: 1.2em; border: 1px solid #666}
@@ -146,7 +147,7 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
                     )
                 pixels = gr.Image(interactive=False, format="png", elem_id="pixels", elem_classes="unseen")
                 names = gr.Textbox(interactive=False, elem_id="names", elem_classes="unseen")
-                status = gr.Textbox(label="Here", interactive=False, lines=1, max_lines=3, elem_id="status")
+                status = gr.Textbox(label="Here", interactive=False, lines=2, max_lines=3, elem_id="status")
                 table = gr.HTML(elem_id="legend")
                 with gr.Row():
                     downloads = [
