@@ -84,7 +84,9 @@ def load_config(file: str | Path, options: Mapping[str, object] | None = None) -
     try:
         cfg = Config.fromfile(file, import_custom_modules=False)
     except Exception as error:  # a config is Python code of the user's and may raise anything
-        raise SetupError(f"config {file} cannot be read: {_one_line(error)}") from error
+        lost = isinstance(error, FileNotFoundError)
+        hint = f"; `_base_` starts at the config's own folder, packaged configs are in {config_root()}" if lost else ""
+        raise SetupError(f"config {file} cannot be read: {_one_line(error)}{hint}") from error
     if options:
         _apply(cfg, options, file)
     _import_modules(cfg, file)

@@ -105,6 +105,13 @@ def test_files_that_are_none(tmp_path):
         load_config(write(tmp_path / "mine.py", "", base=tmp_path / "nowhere.py"))
 
 
+def test_a_base_that_is_not_there(tmp_path):
+    (tmp_path / "mine.py").write_text('_base_ = ["configs/nano/naclip_nano_scenes.py"]\n')
+    with pytest.raises(SetupError, match="mine.py cannot be read: .*packaged configs are in") as caught:
+        load_config(tmp_path / "mine.py")
+    assert str(config_root()) in str(caught.value)
+
+
 def test_variables_of_a_config_are_its_own_business(tmp_path):
     text = "size = 400\n_note = 'mine'\nshort_side = size\nwords: str = 'voc21'\nmodel = dict(vocabulary=words)\n"
     cfg = load_config(write(tmp_path / "mine.py", text))
