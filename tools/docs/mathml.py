@@ -26,7 +26,8 @@ def _replace(match: re.Match[str]) -> str:
     if match["code"]:
         return match.group()
     tex, display = (match["block"], "block") if match["block"] else (match["inline"], "inline")
-    return f"<div>{_convert(tex, display)}</div>" if display == "block" else _convert(tex, display)
+    tag = "div" if display == "block" else "span"  # Markdown takes a bare <math> at the start of a line for a block
+    return f"<{tag}>{_convert(tex, display)}</{tag}>"
 
 
 def _convert(tex: str, display: str) -> str:
