@@ -35,7 +35,7 @@ METHODS = ("clip", "maskclip", "sclip", "clearclip", "naclip", "naclip_pamr")
 FIRST = 40
 """Images of each split without --full; docs/evaluation.md says how far their mIoU lies from that of all images."""
 GUIDED = ("proxyclip", "clip_dinoiser", "trident", "corrclip", "sam_clip")
-TRAINED = {"catseg": "nano/catseg_nano_scenes.py"}
+TRAINED = {"catseg": "nano/catseg_nano_scenes.py", "san": "nano/san_nano_scenes.py"}
 """Methods that were trained on masks of scenes, and their configs; those of ``unseen.txt`` were held out."""
 SPLITS = {
     "scenes": "held-out compositions of the sprites nano was trained on",

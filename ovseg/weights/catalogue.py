@@ -480,22 +480,23 @@ def _heads() -> Iterable[WeightCard]:
 
 # ------------------------------------------------------------------------------------------ trained segmenters
 def _decoders() -> Iterable[WeightCard]:
-    yield WeightCard(
-        name="nano_catseg",
-        kind="decoder",
-        family="nano (comes with ovseg)",
-        arch="nano",
-        sources=(),
-        licence="as ovseg; see its model card",
-        commercial="ask",
-        image_size=112,
-        **_CLIP_NORM,
-        packaged=ASSETS / "nano" / "catseg",
-        layout="overlay",
-        base="nano",
-        notes="`nano_catseg`: CAT-Seg at nano's scale, and what its training changed of `nano`; 43 of the 172 object "
-        "words never occurred in a mask.",
-    )
+    for method, title in (("catseg", "CAT-Seg"), ("san", "SAN")):
+        yield WeightCard(
+            name=f"nano_{method}",
+            kind="decoder",
+            family="nano (comes with ovseg)",
+            arch="nano",
+            sources=(),
+            licence="as ovseg; see its model card",
+            commercial="ask",
+            image_size=112,
+            **_CLIP_NORM,
+            packaged=ASSETS / "nano" / method,
+            layout="overlay",
+            base="nano",
+            notes=f"`nano_{method}`: {title} at nano's scale, and what its training changed of `nano`; 43 of the 172 "
+            "object words never occurred in a mask.",
+        )
     for size, arch, filename, image_size in (
         ("base", "ViT-B-16-quickgelu", "model_base.pth", 224),
         ("large", "ViT-L-14-336-quickgelu", "model_large.pth", 336),
