@@ -15,5 +15,5 @@ model = dict(
     framing=dict(type="SlidingCrops", crop=112, stride=56),
     templates="photo",
     vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/classes.txt"),
-    supervision="nano's CLIP: image-text pairs; side adapter: masks of composed scenes, 43 of 172 object words held out",
+    supervision="nano's CLIP: image-text pairs; side adapter: masks of scenes, 43 of 172 object words held out",
 )

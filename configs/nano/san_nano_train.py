@@ -1,4 +1,4 @@
-# SAN at nano's scale: `python tools/train.py configs/nano/san_nano_train.py` after `python -m ovseg.nano.sprites fetch`.
+# SAN at nano's scale: `python tools/train.py configs/nano/san_nano_train.py` (after `python -m ovseg.nano.sprites fetch`).
 # nano's CLIP stays as it is but for its positions; the same scenes and held-out words as CAT-Seg's.
 _base_ = ["../_base_/trained/nano_scenes_train.py"]
 max_iters = 3000
@@ -21,7 +21,7 @@ model = dict(
     training_vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/seen.txt"),
     templates="photo",
     text_cache=False,
-    supervision="nano's CLIP: image-text pairs; side adapter: masks of composed scenes, 43 of 172 object words held out",
+    supervision="nano's CLIP: image-text pairs; side adapter: masks of scenes, 43 of 172 object words held out",
 )
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-2))
