@@ -1,4 +1,4 @@
-# SAN at nano's scale: `python tools/train.py configs/nano/san_nano_train.py` (after `python -m ovseg.nano.sprites fetch`).
+# SAN at nano's scale: `python tools/train.py configs/nano/san_nano_train.py`, sprites first (catseg_nano_train.py).
 # nano's CLIP stays as it is but for its positions; the same scenes and held-out words as CAT-Seg's.
 _base_ = ["../_base_/trained/nano_scenes_train.py"]
 max_iters = 3000
