@@ -88,8 +88,10 @@ def test_what_is_missing_is_told_in_one_line(config_file, tmp_path, monkeypatch,
     assert "VOC21 not found" in capsys.readouterr().err
 
 
-def test_wrong_use():
-    for argv in ([], ["c.py", "--limit", "0"], ["c.py", "--launcher", "smoke-signals"]):
+def test_wrong_use(capsys):
+    assert tool.main([]) == 2
+    assert "give a config file, or --suite" in capsys.readouterr().err
+    for argv in (["c.py", "--limit", "0"], ["c.py", "--launcher", "smoke-signals"]):
         with pytest.raises(SystemExit) as caught:
             tool.main(argv)
         assert caught.value.code == 2
