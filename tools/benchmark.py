@@ -75,7 +75,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, on a busy machine")
-    parser.add_argument("--device", default="cpu", help="for the stages: cpu, cuda, cuda:1 ...")
+    parser.add_argument("--device", default="cpu", help="for stages and --speed: cpu, cuda, cuda:1 ...")
     parser.add_argument("--csv", type=Path, help="write the figures to this file")
     parser.add_argument("--picture", type=Path, help="draw the figures into this PNG")
     parser.add_argument("--json", type=Path, help="--bars: write [{name, value, target, holds}] to this file")
@@ -137,12 +137,13 @@ def run_stages(args: argparse.Namespace, console: Console) -> int:
 
 def run_speed(args: argparse.Namespace, console: Console) -> int:
     """All methods in all precisions; each row is printed as soon as it is measured."""
-    clock = Clock(args.clock)
-    rates, precisions, rows = Rates.measured(clock), precisions_here(args.precision), []
+    args.device = str(resolve_device(args.device))
+    clock = Clock(args.clock, args.device)
+    rates, precisions, rows = Rates.measured(clock, args.device), precisions_here(args.precision, args.device), []
     console.print(f"large products: fp32 {rates.fp32 / 1e9:.0f}, bf16 {rates.bf16 / 1e9:.0f} GFLOP/s", highlight=False)
     for method in args.methods:
         config = config_file(method, args.benchmark)
-        for row in speed_rows(config, photo_of(args), precisions, args.repeats, clock, rates):
+        for row in speed_rows(config, photo_of(args), precisions, args.repeats, clock, rates, args.device):
             rows.append(row)
             _say_row(console, row)
         if args.csv:

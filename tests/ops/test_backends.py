@@ -3,6 +3,8 @@
 Without a GPU the CUDA back-ends take the same sweep in ``tests/ops/cuda/test_sweep.py``, emulated on the CPU.
 """
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, reject, settings
@@ -14,6 +16,8 @@ from tests.ops.cases import CASES
 
 PAIRS = [(name, backend) for name in ops.operators() for backend in dispatch.backends(name) if backend != "reference"]
 DEVICES = ("cpu", "cuda")
+EXAMPLES = int(os.environ.get("OVSEG_EXAMPLES", "40"))
+"""Random calls of each pair; more of them on a GPU, where they cost little (``tools/gpu_check.py``)."""
 
 
 def test_every_operator_has_a_definition_and_a_case():
@@ -23,7 +27,7 @@ def test_every_operator_has_a_definition_and_a_case():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("operator", "backend"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_backend_matches_definition(operator, backend, device, data):
     implementation = dispatch.backends(operator)[backend]

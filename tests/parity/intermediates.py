@@ -32,7 +32,7 @@ def outliers_by_factor(run: Run) -> dict[str, np.ndarray]:
     context = first_context(run)
     factors = local_outlier_factor(context.x[:, context.num_prefix :], run.model.attention.neighbours)
     found = run.model.attention.find_outliers(context)[0].nonzero()[:, 0]
-    return {"outliers0": found.numpy(), "lof0": factors[0].numpy()}
+    return {"outliers0": found.cpu().numpy(), "lof0": factors[0].cpu().numpy()}
 
 
 @torch.no_grad()
@@ -61,9 +61,9 @@ def feedback(run: Run) -> dict[str, np.ndarray]:
     matrix = F.pad(smoothed_agreement(labels), (1, 0, 1, 0))
     golden_of = order.argsort()
     return {
-        "first0": first[:, 8::16, 8::16].numpy(),
-        "patch0": golden_of[labels.long()].numpy(),
-        "sfr0": matrix[::7, ::7].numpy(),
+        "first0": first[:, 8::16, 8::16].cpu().numpy(),
+        "patch0": golden_of[labels.long().cpu()].numpy(),
+        "sfr0": matrix[::7, ::7].cpu().numpy(),
     }
 
 
@@ -75,9 +75,9 @@ def propagation(run: Run) -> dict[str, np.ndarray]:
     cosines = model.queries.products(features["embeddings"])[0]
     classes = model.head.probabilities(kept["scores"], model.query_to_class, len(model.vocabulary))
     return {
-        "clip0": cosines[run.order].numpy(),
-        "lp0": kept["part"][run.order].numpy(),
-        "masks": classes[run.class_order(), 8::16, 8::16].numpy(),
+        "clip0": cosines[run.order].cpu().numpy(),
+        "lp0": kept["part"][run.order].cpu().numpy(),
+        "masks": classes[run.class_order(), 8::16, 8::16].cpu().numpy(),
     }
 
 
@@ -86,7 +86,7 @@ def photo_guide(run: Run) -> dict[str, np.ndarray]:
     """CorrCLIPv2: the guide's features of the whole photo, every 16th channel; with a bank what it found, and the
     cosines of that with both CLIPs' words."""
     model, photo, encoder = run.model, run.photo, run.model.encoder
-    found = {"vfm_grid": model.guide.dense(photo)[::16].numpy()}
+    found = {"vfm_grid": model.guide.dense(photo)[::16].cpu().numpy()}
     if not isinstance(model.stitch, RetrievalStitch):
         return found
     ids = resize_regions(photo.regions, encoder.layout(photo).image_size)
@@ -94,15 +94,15 @@ def photo_guide(run: Run) -> dict[str, np.ndarray]:
     neighbours = model.stitch.memory.search(queries, model.stitch.neighbours)
     kept = model.stitch.gather({}, encoder.layout(photo), photo, encoder)
     found |= {
-        "region_ids": names.numpy(),
-        "queries": queries.numpy(),
-        "indices": neighbours.rows.numpy(),
-        "distances": neighbours.scores.numpy(),
-        "support_main": (kept["support"] @ model.queries.text.T)[:, run.order].numpy(),
+        "region_ids": names.cpu().numpy(),
+        "queries": queries.cpu().numpy(),
+        "indices": neighbours.rows.cpu().numpy(),
+        "distances": neighbours.scores.cpu().numpy(),
+        "support_main": (kept["support"] @ model.queries.text.T)[:, run.order].cpu().numpy(),
     }
     if "auxiliary" in kept:
         text = model.stitch.auxiliary_text(model.queries)
-        found["support_aux"] = (kept["auxiliary"] @ text.T)[:, run.order].numpy()
+        found["support_aux"] = (kept["auxiliary"] @ text.T)[:, run.order].cpu().numpy()
     return found
 
 
@@ -115,7 +115,7 @@ def upsampled(run: Run) -> dict[str, np.ndarray]:
     projected = encoder.encode(batch)
     features = projected.patches[0].unflatten(0, projected.grid)
     whole = torch.cat(list(stitch.upsampler.strips(features, batch.windows[0])))
-    return {"upsampled": whole[::32, 4::8, 4::8].numpy()}
+    return {"upsampled": whole[::32, 4::8, 4::8].cpu().numpy()}
 
 
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {

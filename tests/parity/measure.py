@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ LABEL_BAR = 0.999
 """Least share of equal labels."""
 PROBABILITY_TOLERANCE = 5e-3
 """A recorded probability counts as equal within this (they are stored as float16, and thresholds cut some to zero)."""
+DEVICE = os.environ.get("OVSEG_PARITY_DEVICE", "cpu")
+"""Where the models run: ``cuda`` proves parity on a GPU."""
 SAMPLED = {"logits": (8, 16), "win0": (8, 16), "probs": (2, 4), "argmax_nothresh": (2, 4)}
 """First pixel and step of the arrays that were recorded at every n-th pixel only."""
 
@@ -153,7 +156,7 @@ class Run:
         config.model.text_cache = str(standin_dir() / "text")
         if case.text_given:
             config.model.auxiliary_text = None
-        self.model = MODELS.build(dict(config.model, vocabulary=None)).eval()
+        self.model = MODELS.build(dict(config.model, vocabulary=None)).to(DEVICE).eval()
         self.order = query_order(vocabulary.queries, golden.words)
         if case.text_given:
             embeddings = torch.empty(len(self.order), golden.text["query"].shape[1])
@@ -177,7 +180,7 @@ class Run:
         recorded = self.golden.text["query"]
         if self.case.text_given:
             return []
-        return [compare("query", recorded, self.model.text[self.order].numpy())]
+        return [compare("query", recorded, self.model.text[self.order].cpu().numpy())]
 
     @torch.no_grad()
     def first_window(self) -> dict[str, np.ndarray]:
@@ -242,20 +245,22 @@ class Run:
             for (index, (y0, y1, x0, x1)), refined in kept["refined"].items():
                 probabilities[index, y0:y1, x0:x1] = refined
             probabilities = probabilities[ours_of]
-            plain = torch.from_numpy(ours_of)[probabilities.argmax(0)]
+            plain = torch.from_numpy(ours_of)[probabilities.argmax(0).cpu()]
         golden_of = np.argsort(ours_of)
         out = dict(
-            probs=probabilities.numpy(), argmax=golden_of[labels.numpy()], argmax_nothresh=golden_of[plain.numpy()]
+            probs=probabilities.cpu().numpy(),
+            argmax=golden_of[labels.cpu().numpy()],
+            argmax_nothresh=golden_of[plain.cpu().numpy()],
         )
         if photo.affinity is not None:
             scale = float(model.backbone.clip.logit_scale.exp())
-            out["grid_logits"] = (part[: len(self.order)][self.order] * scale).numpy()
-            out["cluster_attn"] = photo.affinity.flatten(1).numpy()
+            out["grid_logits"] = (part[: len(self.order)][self.order] * scale).cpu().numpy()
+            out["cluster_attn"] = photo.affinity.flatten(1).cpu().numpy()
         elif len(part) < len(self.order):  # foreground queries only, in ascending order: the golden's, too
-            out["grid"] = part.numpy()
-            out["score"] = scores.cells.amax((1, 2)).numpy()
+            out["grid"] = part.cpu().numpy()
+            out["score"] = scores.cells.amax((1, 2)).cpu().numpy()
         else:
-            out["logits"] = scores.block()[self.order].numpy()
+            out["logits"] = scores.block()[self.order].cpu().numpy()
             if len(part) == len(self.order) and not isinstance(
                 model.stitch, FeatureSplice
             ):  # its scores are the photo's
@@ -266,10 +271,10 @@ class Run:
         """A window's scores in the golden's order: on its grid, or upsampled to the window without its padding."""
         part = part[self.order]
         if self.case.window_grid:
-            return part.numpy()
+            return part.cpu().numpy()
         (h, w), (top, left) = layout.window, layout.offset
         full = F.interpolate(part[None], size=layout.padded, mode="bilinear", align_corners=False)[0]
-        return full[:, top : top + h, left : left + w].numpy()
+        return full[:, top : top + h, left : left + w].cpu().numpy()
 
     @cached_property
     def photo(self) -> Photo:
@@ -280,7 +285,7 @@ class Run:
 
     def class_order(self) -> np.ndarray:
         """Our class of each of the golden's classes: the official code may count the background last."""
-        ours = self.model.query_to_class[self.order].numpy()
+        ours = self.model.query_to_class[self.order].cpu().numpy()
         order = np.zeros(len(self.model.vocabulary), np.int64)
         order[self.golden.text["idx"]] = ours
         return order
@@ -316,5 +321,5 @@ def _without_repetition(scores):
     if not isinstance(scores, RefinedScoreMap):
         return scores
     full = scores.block()
-    eye: Callable[[int], Tensor] = torch.eye
+    eye = partial(torch.eye, device=full.device)
     return ScoreMap(full, eye(full.shape[1]), eye(full.shape[2]))

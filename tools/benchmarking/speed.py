@@ -47,9 +47,9 @@ class Rates:
     bf16: float
 
     @classmethod
-    def measured(cls, clock: Clock) -> Rates:
+    def measured(cls, clock: Clock, device: str = "cpu") -> Rates:
         """On this machine, now."""
-        return cls(**{name: matmul_roofline(dtype, clock) for name, dtype in DTYPES.items()})
+        return cls(**{name: matmul_roofline(dtype, clock, device) for name, dtype in DTYPES.items()})
 
     @property
     def best(self) -> float:
@@ -57,13 +57,20 @@ class Rates:
         return max(self.fp32, self.bf16)
 
 
-def precisions_here(wanted: Sequence[str]) -> list[str]:
+def precisions_here(wanted: Sequence[str], device: str = "cpu") -> list[str]:
     """Those of ``wanted`` that this machine has, fp32 first, which the others are compared with."""
-    return ["fp32", *(p for p in wanted if p != "fp32" and not (p == "int8" and int8_reasons()))]
+    no_int8 = torch.device(device).type != "cpu" or int8_reasons()
+    return ["fp32", *(p for p in wanted if p != "fp32" and not (p == "int8" and no_int8))]
 
 
 def speed_rows(
-    config: Path, photo: Path, precisions: Sequence[str], repeats: int, clock: Clock, rates: Rates
+    config: Path,
+    photo: Path,
+    precisions: Sequence[str],
+    repeats: int,
+    clock: Clock,
+    rates: Rates,
+    device: str = "cpu",
 ) -> Iterator[dict[str, object]]:
     """A row per precision of one method on one photo, all sides measured in turn.
 
@@ -74,6 +81,7 @@ def speed_rows(
         repeats: timed runs of a side after one that warms up.
         clock: what time is.
         rates: of this machine, measured in the same process.
+        device: where both sides run.
 
     Raises:
         ValueError: for a method without a straightforward form.
@@ -81,7 +89,7 @@ def speed_rows(
     method = next((name for name in STRAIGHTFORWARD if config.stem.startswith(f"{name}_")), None)
     if method is None:
         raise ValueError(f"no straightforward form of {config.stem}; there are {', '.join(STRAIGHTFORWARD)}")
-    jobs = {p: build_job(config, photo, p) for p in precisions}
+    jobs = {p: build_job(config, photo, p, device=device) for p in precisions}
     exact = jobs["fp32"]
     slow = STRAIGHTFORWARD[method](exact.model)
     labels: dict[str, Tensor] = {}
@@ -115,7 +123,7 @@ def speed_rows(
             naive_repeats=min(len(runs[f"naive_{name}"]) for name in DTYPES),
             fp32_gflops=round(rates.fp32 / 1e9, 1),
             bf16_gflops=round(rates.bf16 / 1e9, 1),
-            clock=clock.kind,
+            clock="cuda events" if clock.cuda else clock.kind,
         )
 
 
@@ -124,9 +132,14 @@ def _ours(job: Job, labels: dict[str, Tensor], name: str) -> None:
 
 
 def _naive(slow: Callable[..., Tensor], job: Job, dtype: torch.dtype, labels: dict[str, Tensor], name: str) -> None:
-    item = job.item
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        labels[f"naive_{name}"] = slow(item["inputs"], job.size, item.get("original"), item.get("regions"))
+    device = job.model.text.device
+    image, original, regions = (_on(device, job.item.get(key)) for key in ("inputs", "original", "regions"))
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        labels[f"naive_{name}"] = slow(image, job.size, original, regions)
+
+
+def _on(device: torch.device, tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
 
 
 def _agreement(labels: Tensor, other: Tensor) -> float:

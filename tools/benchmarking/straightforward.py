@@ -67,8 +67,8 @@ class Straightforward:
         windows = self.model.windows
         crop = windows.crop or max(height, width)
         stride = windows.stride or crop
-        total = torch.zeros(len(self.model.text), height, width)
-        visits = torch.zeros(height, width)
+        total = pixels.new_zeros(len(self.model.text), height, width)
+        visits = pixels.new_zeros(height, width)
         for row in range(max(height - crop + stride - 1, 0) // stride + 1):
             for column in range(max(width - crop + stride - 1, 0) // stride + 1):
                 bottom, right = min(row * stride + crop, height), min(column * stride + crop, width)
@@ -273,9 +273,10 @@ class CorrClip(Guided):
             return index
         means = F.normalize(torch.stack([features[ids == i].mean(0) for i in found[1:]]), dim=-1)
         similarity = means @ means.T
-        distance = (similarity.max() - similarity).clamp(min=0).float().numpy()
+        distance = (similarity.max() - similarity).clamp(min=0).float().cpu().numpy()
         cluster = DBSCAN(eps=self.model.attention.merge_eps, min_samples=1, metric="precomputed").fit(distance)
-        return torch.cat([torch.zeros(1, dtype=torch.long), torch.from_numpy(cluster.labels_).long() + 1])[index]
+        numbers = torch.cat([torch.zeros(1, dtype=torch.long), torch.from_numpy(cluster.labels_).long() + 1])
+        return numbers.to(index.device)[index]
 
     def scope(self, features: Tensor, merged: Tensor) -> Tensor:
         """Dense masked matrix ``[1, N, N]``: own region; from and to unsegmented cells what exceeds the mean."""
@@ -288,9 +289,10 @@ class CorrClip(Guided):
     def semantic_mask(self, member: Tensor, copies: int) -> Tensor:
         """Dense additive mask over copies, CLS and patches: a copy sees CLS and its region, nobody sees a copy."""
         size = copies + 1 + len(member)
-        mask = torch.zeros(size, size)
+        mask = torch.zeros(size, size, device=member.device)
         mask[:, :copies] = -torch.inf
-        mask[:copies, copies + 1 :].masked_fill_(member != torch.arange(copies)[:, None], -torch.inf)
+        others = member != torch.arange(copies, device=member.device)[:, None]
+        mask[:copies, copies + 1 :].masked_fill_(others, -torch.inf)
         return mask
 
 
@@ -330,8 +332,8 @@ class Trident(Guided):
         rows, columns = (n // patch for n in layout.window)
         if guide_grid != (rows, columns):
             maps = F.interpolate(maps, size=(rows, columns), mode="bilinear", align_corners=False)
-        total = torch.zeros(maps.shape[1], height // patch, width // patch)
-        visits = torch.zeros(height // patch, width // patch)
+        total = pixels.new_zeros(maps.shape[1], height // patch, width // patch)
+        visits = pixels.new_zeros(height // patch, width // patch)
         places = [(y // patch, x // patch) for y in layout.starts[0] for x in layout.starts[1]]
         for part, (top, left) in zip(maps, places, strict=True):
             total[:, top : top + rows, left : left + columns] += part
@@ -341,7 +343,7 @@ class Trident(Guided):
     def encode_photo(self, original: Tensor) -> tuple[SamEncoding, list[Tensor]]:
         """Every part of the photo by segment_anything's own encoder, with its last attention ``[heads, N, N]``."""
         encoder = self.model.photo_encoder
-        image = original.permute(1, 2, 0).numpy()
+        image = original.permute(1, 2, 0).cpu().numpy()
         height, width = image.shape[:2]
         rows, columns = encoder.tiles
         ys, xs = ([round(i * n / parts) for i in range(parts + 1)] for n, parts in ((height, rows), (width, columns)))
@@ -364,7 +366,8 @@ class Trident(Guided):
         """One part: every head's attention, zero where its values' cosine is low; mean over heads, rows sum to 1."""
         stitch, last = self.model.stitch, tile.last
         rows, columns = len(last.rel_h), len(last.rel_w)
-        cells = torch.arange(rows * columns).view(rows, columns)[: tile.grid[0], : tile.grid[1]].flatten()
+        cells = torch.arange(rows * columns, device=features.device).view(rows, columns)
+        cells = cells[: tile.grid[0], : tile.grid[1]].flatten()
         unit = F.normalize(last.v[:, cells], dim=-1)
         cosine = unit @ unit.transpose(-1, -2)
         limit = stitch.cos_factor * cosine.mean((0, 2))
