@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -116,14 +117,17 @@ class AttentionContext:
         return self.tower.num_prefix
 
 
+DEVICE_VARIABLE = "OVSEG_DEVICE"
+
+
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """``None`` or ``'auto'`` become CUDA where there is a GPU, else the CPU.
+    """``None`` or ``'auto'`` become what ``OVSEG_DEVICE`` names; without it CUDA where there is a GPU, else the CPU.
 
     Raises:
         ValueError: for a device that this machine does not have, listing those it has.
     """
     if device in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = os.environ.get(DEVICE_VARIABLE, "").strip() or ("cuda" if torch.cuda.is_available() else "cpu")
     available = available_devices()
     try:
         wanted = torch.device(device)

@@ -1,4 +1,5 @@
-"""Tests compare numbers: ``precision="auto"`` is fp32 on every machine, but in the tests of the choice itself."""
+"""Tests compare numbers: ``precision="auto"`` is fp32 on every machine and models run on the CPU, but in the tests of
+these choices themselves; tests that ask for a GPU (``tests/test_gpu.py``, ``tests/ops``) name it."""
 
 import os
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OVSEG_PRECISION", "fp32")
+os.environ.setdefault("OVSEG_DEVICE", "cpu")
 
 
 @pytest.fixture

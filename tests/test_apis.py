@@ -92,9 +92,14 @@ def test_refusals_are_one_line(options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_devices():
+def test_devices(monkeypatch):
     assert resolve_device("cpu") == torch.device("cpu") and resolve_device(torch.device("cpu")).type == "cpu"
+    assert resolve_device(None) == torch.device("cpu")  # tests/conftest.py says so
+    monkeypatch.delenv("OVSEG_DEVICE")
     assert resolve_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setenv("OVSEG_DEVICE", "tpu")
+    with pytest.raises(ValueError, match="no device 'tpu' on this machine"):
+        resolve_device("auto")
     assert list(available_devices())[0] == "cpu"
     if not torch.cuda.is_available():
         with pytest.raises(

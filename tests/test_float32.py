@@ -1,52 +1,64 @@
-"""Casting the weights is refused where it is asked for, with what to do instead."""
+"""Convolutions are not rounded within a segmentor, whatever other threads do, and the setting is put back."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
 
 from ovseg import Segmenter
-from ovseg.backbones import ClipBackbone, DinoBackbone, SamBackbone
+from ovseg.float32 import exact_convolutions
 
-CASTS = {
-    "half": lambda m: m.half(),
-    "bfloat16": lambda m: m.bfloat16(),
-    "double": lambda m: m.double(),
-    "to float16": lambda m: m.to(torch.float16),
-    "to device and bfloat16": lambda m: m.to("cpu", torch.bfloat16),
-    "to float64": lambda m: m.to(dtype=torch.float64),
-    "to another's": lambda m: m.to(torch.zeros(1, dtype=torch.float16)),
-    "type": lambda m: m.type(torch.float16),
-}
+pytestmark = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch before 2.9: another switch")
 
 
-@pytest.fixture(scope="module")
-def models():
-    return [
-        Segmenter("nano", "clearclip").model,
-        ClipBackbone("nano"),
-        DinoBackbone("nano_guide"),
-        SamBackbone("nano_sam"),
-    ]
+def rounding() -> str:
+    return torch.backends.cudnn.conv.fp32_precision
 
 
-@pytest.mark.parametrize("cast", CASTS)
-def test_casts_are_refused_and_change_nothing(models, cast):
-    for model in models:
-        with pytest.raises(TypeError, match=f"weights of {type(model).__name__} stay in float32") as caught:
-            CASTS[cast](model)
-        assert ("precision='" in str(caught.value)) == ("64" not in cast and cast != "double")
-        tensors = [*model.parameters(), *model.buffers()]
-        assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+@pytest.fixture(autouse=True)
+def a_process_that_rounds():
+    before = rounding()
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    yield
+    torch.backends.cudnn.conv.fp32_precision = before
 
 
-def test_what_is_no_cast_goes_on(models):
-    for model in models:
-        assert model.float() is model and model.to("cpu") is model and model.to(torch.float32) is model
+def test_within_it_nothing_is_rounded_and_the_setting_comes_back():
+    for before in ("tf32", "ieee"):
+        torch.backends.cudnn.conv.fp32_precision = before
+        with exact_convolutions(), exact_convolutions():
+            assert rounding() == "ieee"
+        assert rounding() == before
+        with pytest.raises(ZeroDivisionError), exact_convolutions():
+            raise ZeroDivisionError
+        assert rounding() == before
 
 
-def test_another_default_dtype_changes_nothing():
-    torch.set_default_dtype(torch.float64)
-    try:
-        backbone = ClipBackbone("nano")
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert {t.dtype for t in [*backbone.parameters(), *backbone.buffers()] if t.is_floating_point()} == {torch.float32}
+def test_the_last_thread_puts_it_back():
+    entered, left = Barrier(2), Barrier(2)
+
+    def first() -> None:
+        with exact_convolutions():
+            entered.wait()
+        left.wait()
+
+    def second() -> str:
+        with exact_convolutions():
+            entered.wait()
+            left.wait()
+            return rounding()
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(first)
+        assert pool.submit(second).result() == "ieee"
+    assert rounding() == "tf32"
+
+
+def test_segmentors_use_it():
+    segmenter = Segmenter("nano", method="maskclip")
+    segmenter.set_vocabulary(["cat", "sky"])
+    seen = []
+    segmenter.model.backbone.register_forward_hook(lambda *_: seen.append(rounding()))
+    segmenter.segment(torch.zeros(3, 64, 64, dtype=torch.uint8))
+    assert seen and set(seen) == {"ieee"} and rounding() == "tf32"

@@ -16,6 +16,7 @@ from rich.text import Text
 from ovseg import __version__
 from ovseg.cli._output import console, emit, print_pairs
 from ovseg.cli._status import DONE
+from ovseg.structures import resolve_device
 
 _PACKAGES = (
     "torch",
@@ -85,7 +86,7 @@ def _precision() -> str:
     from ovseg.backbones.int8 import int8_reasons
     from ovseg.backbones.precision import ENVIRONMENT_VARIABLE, measured, measurement_file, settle
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = resolve_device(None)
     try:
         lines = [f"auto is {settle('auto', device).base} on {device}"]
     except ValueError as error:

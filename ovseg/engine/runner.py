@@ -28,6 +28,7 @@ from ovseg.engine.folder import set_folder
 from ovseg.engine.memory import keep_freed_memory
 from ovseg.errors import ComponentError
 from ovseg.registry import DATASETS
+from ovseg.structures import DEVICE_VARIABLE, resolve_device
 
 _NEEDED = {
     "model": "name a method, e.g. _base_/models/sclip.py in its _base_",
@@ -124,6 +125,12 @@ class TrainRunner(Runner):
             runner.val_loop  # noqa: B018
         return runner
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """MMEngine's; ``OVSEG_DEVICE`` says where one process trains."""
+        if os.environ.get(DEVICE_VARIABLE) and not is_distributed():
+            return model.to(resolve_device(None))
+        return super().wrap_model(model_wrapper_cfg, model)
+
     def build_param_scheduler(self, scheduler: object) -> object:
         """MMEngine's; what does not fit is a :class:`SetupError`. It is built last: the learning rate must stand."""
         with named_setup_errors(self.cfg):
@@ -180,7 +187,7 @@ class EvalRunner(Runner):
             init_default_scope(cfg.get("default_scope", "ovseg"))
             check_config(cfg, DATASETS.build(cfg.test_dataloader.dataset))
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-            if torch.cuda.is_available():
+            if resolve_device(None).type == "cuda":
                 cfg.test_dataloader.setdefault("pin_memory", True)  # copies to the GPU then overlap with its work
             workers = whole_number("num_workers", cfg.test_dataloader.get("num_workers", 0), least=0, example=2)
             cfg.test_dataloader.num_workers = min(workers, cores)  # torch warns of more
@@ -193,7 +200,7 @@ class EvalRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""
         keep_freed_memory()
-        if self.launcher == "pytorch" and not torch.cuda.is_available() and not is_distributed():
+        if self.launcher == "pytorch" and resolve_device(None).type != "cuda" and not is_distributed():
             torch.distributed.init_process_group("gloo")
         super().setup_env(env_cfg)
 
@@ -213,7 +220,7 @@ class EvalRunner(Runner):
         Raises:
             SetupError: if a precision cannot be had on the device, or means different things to the processes.
         """
-        model = model.to(get_device())
+        model = model.to(resolve_device(None) if os.environ.get(DEVICE_VARIABLE) else get_device())
         try:
             set_precision(model, "auto", unstated_only=True)
         except ValueError as error:

@@ -26,6 +26,7 @@ from ovseg.processor import has_matrix_tiles
 
 ROW_ELEMENTS = 1 << 18  # logits of one block of the aggregation: 1 MiB of fp32
 BLOCK_BYTES = 2 << 20  # logits that an attention computes at once: small for the caches, large for matmul
+GPU_BLOCKS = 128  # a GPU takes blocks so many times larger: small ones cost it a launch each and fill no multiprocessor
 FUSED_WIDTH = 256  # widest head that the fused CUDA kernels take
 
 
@@ -51,7 +52,11 @@ def _logit_type(q: Tensor) -> torch.dtype:
 
 
 def _block_elements(q: Tensor) -> int:
-    return BLOCK_BYTES // _logit_type(q).itemsize
+    return _blocks(q.device) * BLOCK_BYTES // _logit_type(q).itemsize
+
+
+def _blocks(device: torch.device) -> int:
+    return GPU_BLOCKS if device.type == "cuda" else 1
 
 
 def position_logits(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +154,7 @@ def guided_aggregation(
         limit = torch.where(limit < 0, negative, limit)
     limit = limit.clamp(max=cap)[:, None]
     others, out = unit.mT.contiguous(), torch.empty_like(tokens)
-    step = min(count, max(1, ROW_ELEMENTS // (grid[0] * grid[1])))
+    step = min(count, max(1, _blocks(q.device) * ROW_ELEMENTS // (grid[0] * grid[1])))
     weights, agreeing, sums = (queries.new_empty(step, n) for n in (grid[0] * grid[1], count, count))
     for start in range(0, count, step):
         rows = slice(start, min(start + step, count))

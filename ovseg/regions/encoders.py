@@ -74,7 +74,7 @@ def box_of(mask: np.ndarray, margin: float = 0.0) -> tuple[slice, slice]:
 
 def mask_on_grid(masks: np.ndarray | Tensor, grid: tuple[int, int], device: torch.device) -> Tensor:
     """Share of every patch that a mask covers, ``[m, h * w]`` in 0..1."""
-    return F.adaptive_avg_pool2d(torch.as_tensor(masks).float()[:, None], grid).flatten(1).to(device)
+    return F.adaptive_avg_pool2d(torch.as_tensor(masks).to(device).float()[:, None], grid).flatten(1)
 
 
 @REGION_ENCODERS.register_module()
@@ -155,10 +155,10 @@ class MaskPooling(RegionEncoder):
         windows = encoder.cut(photo, layout).windows
         places = [(y, x) for y in layout.starts[0] for x in layout.starts[1]]
         (h, w), (ph, pw), (top, left) = layout.window, layout.padded, layout.offset
-        inside = resize_regions(torch.from_numpy(masks), layout.image_size)
+        inside = resize_regions(torch.from_numpy(masks), layout.image_size).to(windows.device)
         for lost in (~inside.flatten(1).any(1)).nonzero().flatten().tolist():  # small masks between the samples
             whole = torch.from_numpy(masks[lost]).float()[None]
-            inside[lost] = F.adaptive_max_pool2d(whole, layout.image_size)[0] > 0
+            inside[lost] = (F.adaptive_max_pool2d(whole, layout.image_size)[0] > 0).to(inside.device)
         total = windows.new_zeros(len(masks), encoder.backbone.tower.embed_dim)
         for start in range(0, len(windows), encoder.windows.batch):
             some = slice(start, start + encoder.windows.batch)

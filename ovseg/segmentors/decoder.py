@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ovseg.decoders import Features, Prediction
 from ovseg.describing import plain
+from ovseg.float32 import exact_convolutions
 from ovseg.photo import Photo
 from ovseg.registry import DECODERS, FRAMINGS, LOSSES, MODELS
 from ovseg.scores import DecodedScoreMap
@@ -89,6 +90,7 @@ class DecoderSegmentor(PhotoSegmentor):
             original = original.to(self.backbone.mean.device)
         return Photo(self.backbone.normalise(image), size, original)
 
+    @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Everything that needs no word, photo by photo: nothing depends on what else is in the batch."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovseg.decoders import Features, Prediction
 from ovseg.decoders.panoptic import instances, panoptic_segments
+from ovseg.float32 import exact_convolutions
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
 from ovseg.registry import BACKBONES, MODELS
@@ -78,6 +79,7 @@ class MaskSegmentor(DecoderSegmentor):
                 prediction.extras["teacher_features"] = self.teacher(frames)[-1]
         return prediction
 
+    @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Masks and their vectors, photo by photo: nothing depends on what else is in the batch."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovseg.describing import plain
 from ovseg.encoder import Features, WindowEncoder
+from ovseg.float32 import exact_convolutions
 from ovseg.photo import Photo
 from ovseg.registry import (
     ATTENTIONS,
@@ -135,6 +136,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
         """Region ids ``[H, W]`` of a photo that brings none, where the method has a source of regions."""
         return self.regions(photo.require_original()) if self.regions is not None else None
 
+    @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Everything that needs no word; windows of equal shape share batches across photos."""

@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from ovseg.float32 import exact_convolutions
 from ovseg.heads import ClassMapHead, MaxQueryHead
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
@@ -121,6 +122,7 @@ class PhotoSegmentor(WordModel):
         )
         return Wording(vocabulary, queries, head)
 
+    @exact_convolutions()
     @torch.no_grad()
     def predict(self, photos: Sequence[Photo]) -> list[Tensor]:
         """Labels ``[H, W]`` int32 per photo.
@@ -131,6 +133,7 @@ class PhotoSegmentor(WordModel):
         wording = self.wording()
         return [self.decide(encoded, wording).labels for encoded in self.encode(photos)]
 
+    @exact_convolutions()
     @torch.no_grad()
     def decide(self, encoded: EncodedPhoto, wording: Wording, top: int = 0) -> Decision:
         """What an encoded photo is in given words.
@@ -144,6 +147,7 @@ class PhotoSegmentor(WordModel):
         best = evidence.top(top) if top else (None, None)
         return Decision(labels, *best, regions=encoded.photo.regions)
 
+    @exact_convolutions()
     def score(self, photos: Sequence[Photo]) -> list[AnyScoreMap]:
         """Score maps of photos at their wanted sizes, for the words in use."""
         wording = self.wording()

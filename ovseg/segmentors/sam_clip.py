@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.float32 import exact_convolutions
 from ovseg.photo import Photo
 from ovseg.regions.base import masks_of_ids
 from ovseg.registry import MODELS, REGION_ENCODERS
@@ -72,6 +73,7 @@ class SamClipSegmentor(OpenVocabSegmentor):
         index = queries.query_to_class[None].expand(len(embeddings), -1)
         return merged.scatter_reduce_(1, index, probability, "amax")
 
+    @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         return [self._encode(photo) for photo in photos]
@@ -85,6 +87,7 @@ class SamClipSegmentor(OpenVocabSegmentor):
             encoded.features = {**encoded.features, "masks": self.region_encoder(photo, masks, self.encoder)}
         return encoded
 
+    @exact_convolutions()
     @torch.no_grad()
     def decide(self, encoded: EncodedPhoto, wording: Wording, top: int = 0) -> Decision:
         """As :meth:`OpenVocabSegmentor.decide`; the best classes of a pixel are those of the mask that labels it, or

@@ -111,6 +111,7 @@ class UpsampledStitch(ClassTokenStitch):
         ``class_token [B, 1, 1, D]``, ``windows [B, 3, H, W]``."""
         tokens = encoder.tokens(batch)
         projected = encoder.project(tokens)
+        self.upsampler.to(projected.patches.device)  # a stitch is no part of the model that `.to(device)` moves
         mixed = self.upsampler.mix(projected.patches.float()).unflatten(1, projected.grid)
         lengths = [
             self.upsampler.lengths(m, self.upsampler.kernels(window, projected.grid))

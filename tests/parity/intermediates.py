@@ -102,7 +102,7 @@ def photo_guide(run: Run) -> dict[str, np.ndarray]:
     }
     if "auxiliary" in kept:
         text = model.stitch.auxiliary_text(model.queries)
-        found["support_aux"] = (kept["auxiliary"] @ text.T)[:, run.order].cpu().numpy()
+        found["support_aux"] = (kept["auxiliary"] @ text.to(kept["auxiliary"]).T)[:, run.order].cpu().numpy()
     return found
 
 

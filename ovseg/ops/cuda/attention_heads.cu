@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(THREADS, HEAD <= 64 ? 3 : 2)
       for (int i = 0; i < 32; ++i) {
         float& x = weights[i / 4][i % 4];
         const int key = tile * KEYS + 8 * (i / 4) + 2 * (lane % 4) + i % 2, r = i / 2 % 2, row = first_query + 8 * r;
-        x = x * factor + bias(row, first_row + row, key);
+        // The bias of a key that is none would be read from beyond the table: it is asked for a key that is one.
+        x = x * factor + bias(row, first_row + row, min(key, count - 1));
         if (last && key >= count) x = -positive_infinity();
         top[r] = fmaxf(top[r], x);
       }

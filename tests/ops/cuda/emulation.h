@@ -3,13 +3,18 @@
 // Modelled: barriers, warp shuffles (also width < 32) and votes, static and dynamic shared memory (dynamic shared memory
 // starts as NaN), atomics, 16-bit storage types with their rounding, mma.m16n8k16 and ldmatrix with the lane layout that
 // PTX documents, cp.async (bytes arrive at the wait, not before). A deadlock is reported. Threads run in ascending or
-// descending order (`emu::S.backwards`): a missing barrier gives different results in the two.
+// descending order (`emu::S.backwards`): a missing barrier gives different results in the two. Dynamic shared memory ends
+// at a page that nobody may touch: reading or writing beyond what the launch asked for is reported.
 // Not modelled: memory bank conflicts, the order of additions inside a tensor core, races between blocks, occupancy.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <csetjmp>
+#include <csignal>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 #define __global__
@@ -71,9 +76,54 @@ struct State {
   std::vector<int> votes;
   void (*call)(void*);
   void* body;
-  std::vector<char> dynamic;
+  size_t dynamic_bytes = 0;
 };
 inline thread_local State S;
+
+// Memory whose last byte lies directly before a forbidden page; made once, for the largest launch there may be.
+struct Arena {
+  char* end;  // the forbidden page
+  Arena() {
+    const size_t page = sysconf(_SC_PAGESIZE), size = (MAX_SHARED + page - 1) / page * page;
+    char* base = static_cast<char*>(
+        mmap(nullptr, size + 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    end = base + size;
+    mprotect(end, 16 * page, PROT_NONE);
+  }
+};
+inline Arena& arena() {
+  static thread_local Arena made;
+  return made;
+}
+inline thread_local sigjmp_buf beyond;
+inline void touched(int, siginfo_t* info, void*) {
+  char* at = static_cast<char*>(info->si_addr);
+  if (at < arena().end || at >= arena().end + (16 << 12)) {  // another fault: let it end the process as ever
+    signal(SIGSEGV, SIG_DFL);
+    return;
+  }
+  siglongjmp(beyond, 1);
+}
+// While a launch runs, a touch of the forbidden page comes back to it; the handler has a stack of its own.
+struct Watch {
+  struct sigaction before;
+  stack_t stack_before;
+  std::vector<char> stack = std::vector<char>(64 << 10);
+  Watch() {
+    stack_t own{};
+    own.ss_sp = stack.data();
+    own.ss_size = stack.size();
+    sigaltstack(&own, &stack_before);
+    struct sigaction action {};
+    action.sa_sigaction = touched;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, &before);
+  }
+  ~Watch() {
+    sigaction(SIGSEGV, &before, nullptr);
+    sigaltstack(&stack_before, nullptr);
+  }
+};
 
 inline Fiber& self() { return S.fibers[S.current]; }
 inline unsigned lane() { return self().linear % 32; }
@@ -136,7 +186,9 @@ template <class F> const char* launch(dim3 grid, dim3 block, size_t dynamic_byte
   S.fibers.resize(n);
   S.slot.resize(n);
   S.votes.resize(n);
-  S.dynamic.resize(dynamic_bytes + 16);
+  S.dynamic_bytes = (dynamic_bytes + 15) / 16 * 16;
+  Watch watch;
+  if (sigsetjmp(beyond, 1)) return "dynamic shared memory is read or written beyond what the launch asked for";
   for (auto& f : S.fibers) if (f.stack.empty()) f.stack.resize(STACK);
   for (unsigned bz = 0; bz < grid.z; ++bz) for (unsigned by = 0; by < grid.y; ++by) for (unsigned bx = 0; bx < grid.x; ++bx) {
     S.bid = dim3(bx, by, bz);
@@ -144,7 +196,7 @@ template <class F> const char* launch(dim3 grid, dim3 block, size_t dynamic_byte
     S.block_barrier = Barrier{n};
     S.warp_barrier.assign((n + 31) / 32, Barrier{32});
     if (n % 32) S.warp_barrier.back().expected = n % 32;
-    std::fill(S.dynamic.begin(), S.dynamic.end(), char(0xff));
+    std::fill(arena().end - S.dynamic_bytes, arena().end, char(0xff));
     for (unsigned i = 0; i < n; ++i) {
       Fiber& f = S.fibers[i];
       f.done = false;
@@ -169,9 +221,7 @@ template <class F> const char* launch(dim3 grid, dim3 block, size_t dynamic_byte
   }
   return nullptr;
 }
-inline void* dynamic_shared() {
-  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(S.dynamic.data()) + 15) & ~uintptr_t(15));
-}
+inline void* dynamic_shared() { return arena().end - S.dynamic_bytes; }
 }  // namespace emu
 
 #define DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(emu::dynamic_shared())

@@ -76,4 +76,9 @@ __global__ void faulty(int* out, int n, int kind) {
     if (threadIdx.x == 0) first = out[0];
     out[threadIdx.x] = first;
   }
+  if (kind == 4) {                                          // dynamic shared memory has room for 32
+    DYNAMIC_SHARED(int, memory);
+    memory[threadIdx.x] = 1;
+    out[threadIdx.x] = memory[threadIdx.x + (threadIdx.x == 31)];
+  }
 }

@@ -80,6 +80,9 @@ def test_faults_are_reported():
         run("faulty", (), [1], out.float(), 32, 0.5)
     with pytest.raises(EmulationError, match="shared"):
         run("faulty", (), [1], out, 32, 0, shared=300 << 10)
+    with pytest.raises(EmulationError, match="beyond what the launch asked for"):
+        run("faulty", (), [1], out, 32, 4, shared=128)
+    run("faulty", (), [1], out, 32, 4, shared=256)
 
 
 def test_a_missing_barrier_shows_in_the_other_order():
