@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -269,7 +270,8 @@ class VisionTower(nn.Module):
             return patch_part[None]
         trained = torch.is_grad_enabled() and patch_part.requires_grad
         if trained or torch.compiler.is_compiling() or patch_part.device.type != "cpu":
-            return self._resized(patch_part, grid, mode)  # on a GPU it is faster than a look at what is kept
+            by_matrices = patch_part.device.type == "cuda" and mode != "bilinear"
+            return (self._resized_by_matrices if by_matrices else self._resized)(patch_part, grid, mode)
         table, key = patch_part.detach(), (grid, mode, patch_part.device, patch_part.dtype)
         kept = self._pos_cache.get(key)
         if kept is None or not torch.equal(kept[0], table):
@@ -291,6 +293,16 @@ class VisionTower(nn.Module):
             method = "bicubic" if mode == "size" else "bilinear"
             image = F.interpolate(image, size=grid, mode=method, align_corners=False)
         return image.flatten(2).transpose(1, 2).to(patch_part.dtype)
+
+    def _resized_by_matrices(self, patch_part: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
+        """:meth:`_resized`, bicubic, as two small products: PyTorch's own kernel takes 1.7 ms on an H100."""
+        added = 0.1 if mode == "scale" else 0.0
+        like = patch_part.float()
+        rows, columns = (
+            _kept_bicubic(n0, n, (n + added) / n0, like.device) for n0, n in zip(self.native_grid, grid, strict=True)
+        )
+        image = columns @ like.view(*self.native_grid, -1)
+        return (rows @ image.flatten(1)).view(1, grid[0] * grid[1], -1).to(patch_part.dtype)
 
     def _resized_to_any(self, patch_part: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
         """:meth:`positions` without a decision that depends on ``grid``: one graph serves windows of all sizes."""
@@ -318,6 +330,13 @@ def _bicubic(size: int, new_size: int, scale: float, like: Tensor) -> Tensor:
         place = torch.arange(size, device=like.device) == index[:, None]
         weights = weights + torch.where(x <= 1, near, far)[:, None] * place
     return weights
+
+
+@lru_cache(maxsize=256)
+def _kept_bicubic(size: int, new_size: int, scale: float, device: torch.device) -> Tensor:
+    """:func:`_bicubic` on a device: a function of sizes, not of weights, so that it may be kept."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _bicubic(size, new_size, scale, torch.zeros(0)).to(device)
 
 
 class OpenClipTower(VisionTower):

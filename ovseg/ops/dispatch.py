@@ -2,7 +2,8 @@
 
 An *operator* is a name such as ``"pamr_apply"``. For each operator there is one definition (``reference.py``) and
 any number of back-ends. A back-end says what it can do (`Backend.unavailable_reasons`,
-`Backend.not_supported_reasons`); the dispatcher takes the first in `PREFERENCE` that has nothing to object.
+`Backend.not_supported_reasons`) and where another is known to be faster (`Backend.slower_reasons`, by measurement); the
+dispatcher takes the first in `PREFERENCE` that has nothing to object, a slower one last.
 
 Selection, strongest first: a ``backend=`` argument of the public function or the context manager `use_backend`;
 then the environment variable ``OVSEG_OPS_BACKEND``; then `PREFERENCE`. Each is a comma separated list that is walked
@@ -61,6 +62,10 @@ class Backend:
             if tensor.is_floating_point() and tensor.dtype not in self.dtypes:
                 reasons.append(f"a tensor has type {tensor.dtype}, supported are {sorted(map(str, self.dtypes))}")
         return list(dict.fromkeys(reasons))
+
+    def slower_reasons(self, *args: Any) -> list[str]:
+        """Why another back-end is faster for this call, as measured; asked only where nobody has chosen one."""
+        return []
 
     def run(self, *args: Any) -> Any:
         """Compute the operator."""
@@ -138,11 +143,16 @@ def _split(names: str, source: str) -> list[str]:
 
 def selection() -> list[str]:
     """The back-end names in force here, in the order in which they are tried."""
+    return _choice() or list(PREFERENCE)
+
+
+def _choice() -> list[str]:
+    """The back-ends that somebody has chosen; empty if nobody has."""
     if (chosen := _chosen.get()) is not None:
         return _split(chosen, "use_backend")
     if environment := os.environ.get(ENVIRONMENT_VARIABLE, "").strip():
         return _split(environment, f"environment variable {ENVIRONMENT_VARIABLE}")
-    return list(PREFERENCE)
+    return []
 
 
 def not_supported_reasons(operator: str, name: str, *args: Any) -> list[str]:
@@ -161,13 +171,14 @@ def dispatch(operator: str, *args: Any) -> Any:
     Raises:
         UnsupportedCallError: none does; the message gives the reasons of each.
     """
-    objections = []
-    for name in selection():
+    objections, known = [], backends(operator)
+    names = _choice() or sorted(PREFERENCE, key=lambda name: name in known and bool(known[name].slower_reasons(*args)))
+    for name in names:
         reasons = not_supported_reasons(operator, name, *args)
         if not reasons:
             device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
             with torch.autocast(device, enabled=False):
-                return backends(operator)[name].run(*args)
+                return known[name].run(*args)
         objections.append(f"{name}: {'; '.join(reasons)}")
     raise UnsupportedCallError(
         f"no selected back-end supports this call of {operator!r} ({' | '.join(objections)}). "

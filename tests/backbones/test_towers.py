@@ -150,3 +150,14 @@ def test_what_is_not_a_plain_vit_is_refused():
         TimmTower(SimpleNamespace(trunk=nn.Linear(2, 2), head=nn.Identity()))
     with pytest.raises(ValueError, match="smaller than one patch"):
         build_tower(small_clip().visual).embed(images(1, 3, 8, 64))
+
+
+@pytest.mark.parametrize("mode", ["size", "scale"])
+@pytest.mark.parametrize("grid", [(14, 15), (21, 30), (5, 40), (1, 1)])
+def test_positions_by_matrices_are_those_of_interpolation(mode, grid):
+    """What a GPU computes; kept matrices serve every table."""
+    tower = build_tower(small_clip().visual)
+    for _ in range(2):
+        table = torch.randn(tower.native_grid[0] * tower.native_grid[1], 24)
+        expected = tower._resized(table, grid, mode)
+        torch.testing.assert_close(tower._resized_by_matrices(table, grid, mode), expected, atol=2e-5, rtol=1e-5)

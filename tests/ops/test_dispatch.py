@@ -27,6 +27,9 @@ def picky():
         def not_supported_reasons(self, labels, regions, num_classes, skip_ids):
             return [] if labels.dtype == torch.int32 else [f"labels are {labels.dtype}, only int32 is supported"]
 
+        def slower_reasons(self, labels, regions, num_classes, skip_ids):
+            return ["larger maps are faster elsewhere"] if labels.numel() > 4 else []
+
         def run(self, labels, regions, num_classes, skip_ids):
             return torch.full_like(labels, 7)
 
@@ -46,6 +49,15 @@ def test_preferred_backend_runs_unless_it_declines(picky):
     assert vote(LABELS.long()) == [1]
     picky.missing = ["no such device"]
     assert vote() == [1]
+
+
+def test_a_slower_backend_comes_last_unless_it_is_chosen(picky, monkeypatch):
+    labels, regions = LABELS.repeat(2, 2), REGIONS.repeat(2, 2)
+    assert ops.region_vote(labels, regions, 8).unique().tolist() == [1]
+    assert ops.region_vote(labels, regions, 8, backend="cuda,torch").unique().tolist() == [7]
+    monkeypatch.delitem(dispatch._backends["region_vote"], "torch")
+    monkeypatch.delitem(dispatch._backends["region_vote"], "reference")
+    assert ops.region_vote(labels, regions, 8).unique().tolist() == [7]  # better than none
 
 
 def test_argument_beats_context_beats_environment(picky, monkeypatch):

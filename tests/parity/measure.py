@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ovseg.encoder import WindowBatch
 from ovseg.engine import set_short_side
+from ovseg.float32 import exact_convolutions
 from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
@@ -88,7 +89,8 @@ def measure(golden: Golden, first_window_only: bool = False, precision: str = "f
     outputs = run.first_window() if first_window_only else run.outputs()
     inner = INTERMEDIATES.get(run.case.method)
     if inner is not None:
-        outputs |= inner(run)
+        with exact_convolutions():
+            outputs |= inner(run)
     for key, recorded in golden.arrays.items():
         if key in outputs:
             ours = sampled(key, outputs[key], recorded)
@@ -182,6 +184,7 @@ class Run:
             return []
         return [compare("query", recorded, self.model.text[self.order].cpu().numpy())]
 
+    @exact_convolutions()
     @torch.no_grad()
     def first_window(self) -> dict[str, np.ndarray]:
         """``win0`` alone."""

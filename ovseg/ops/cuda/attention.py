@@ -280,6 +280,12 @@ class SelfSelfAttention(CudaBackend):
     def not_supported_reasons(self, *args: Any) -> list[str]:
         return super().not_supported_reasons(*args) + head_reasons(args[:3], len(args[3]), 0)
 
+    def slower_reasons(self, *args: Any) -> list[str]:
+        q, neighbour_std = args[0], args[7]
+        if q.dtype == torch.float32 or neighbour_std > 0:
+            return []
+        return ["torch's fused attention takes 0.4 to 0.8 of the time in 16 bits (H100)"]
+
     def run(
         self,
         q: Tensor,
