@@ -3,10 +3,10 @@
 //   ovseg export --method sclip --out demo/onnx_web/model.onnx --classes "cat, grass, sky"
 //   cd demo/onnx_web && npm install && python3 -m http.server
 //
-// The photo is one window; labels are computed on a picture of at most 800 pixels.
+// Windows, their average and the threshold of the background are ovseg's own, from model.onnx.words.json; labels are
+// computed on a picture of at most 800 pixels.
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 
-const SHORT_SIDE = 336;
 const LARGEST = 800;
 const state = document.getElementById("state");
 const say = (text) => { state.textContent = text; };
@@ -24,42 +24,99 @@ function pixelsOf(photo, width, height) {
   return context.getImageData(0, 0, width, height).data;
 }
 
-async function scoresOf(photo) {
-  const { patch } = words.settings;
-  const factor = SHORT_SIDE / Math.min(photo.width, photo.height);
-  const side = (n) => Math.max(2, Math.round((n * factor) / patch)) * patch;
-  const [width, height] = [side(photo.width), side(photo.height)];
-  const rgba = pixelsOf(photo, width, height);
-  const images = new Float32Array(3 * width * height);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) images[c * width * height + i] = rgba[4 * i + c];
-  }
-  const feeds = { images: new ort.Tensor("float32", images, [1, 3, height, width]), text };
-  return (await session.run(feeds)).scores;
+// Where windows begin on one axis; the last ends with the photo.
+function starts(length, crop, stride) {
+  const found = [];
+  for (let i = 0; i <= Math.max(length - crop + stride - 1, 0); i += stride) found.push(Math.max(Math.min(i, length - crop), 0));
+  return found;
 }
 
-// Bilinear upsampling with centres aligned (align_corners=false), then the best word of every pixel.
-function labelsOf(scores, width, height) {
-  const [, count, rows, columns] = scores.dims;
-  const at = (i, size, cells) => {
+// Bilinear, centres aligned (align_corners=false): for every pixel of an axis two cells and the weight of the second.
+function axis(size, cells) {
+  return Array.from({ length: size }, (_, i) => {
     const x = Math.min(Math.max(((i + 0.5) * cells) / size - 0.5, 0), cells - 1);
     const low = Math.floor(x);
     return [low, Math.min(low + 1, cells - 1), x - low];
-  };
-  const labels = new Uint16Array(width * height);
-  for (let y = 0; y < height; y++) {
-    const [top, bottom, dy] = at(y, height, rows);
-    for (let x = 0; x < width; x++) {
-      const [left, right, dx] = at(x, width, columns);
-      let best = -Infinity;
+  });
+}
+
+function* enlarged(data, offset, rows, columns, height, width) {
+  const across = axis(width, columns);
+  for (const [top, bottom, dy] of axis(height, rows)) {
+    for (const [left, right, dx] of across) {
+      const cell = (r, c) => data[offset + r * columns + c];
+      const upper = cell(top, left) * (1 - dx) + cell(top, right) * dx;
+      yield upper * (1 - dy) + (cell(bottom, left) * (1 - dx) + cell(bottom, right) * dx) * dy;
+    }
+  }
+}
+
+// Every word's score at every pixel of the photo as the model sees it: { data, height, width }.
+async function scoresOf(photo) {
+  const { patch, short_side, windows, probability_scale } = words.settings;
+  const factor = short_side / Math.min(photo.width, photo.height);
+  const side = (n) => Math.max(3, Math.round((n * factor) / patch)) * patch;
+  const [width, height] = [side(photo.width), side(photo.height)];
+  const rgba = pixelsOf(photo, width, height);
+  const crop = windows.crop || Math.max(width, height);
+  const stride = windows.stride || crop;
+  const [rows, columns, area] = [Math.min(crop, height), Math.min(crop, width), width * height];
+  const total = new Float32Array(words.text.length * area);
+  const visits = new Float32Array(area);
+  for (const top of starts(height, crop, stride)) {
+    for (const left of starts(width, crop, stride)) {
+      const images = new Float32Array(3 * rows * columns);
+      for (let y = 0; y < rows; y++) {
+        for (let x = 0; x < columns; x++) {
+          const from = 4 * ((top + y) * width + left + x);
+          for (let c = 0; c < 3; c++) images[(c * rows + y) * columns + x] = rgba[from + c];
+          visits[(top + y) * width + left + x] += 1;
+        }
+      }
+      const feeds = { images: new ort.Tensor("float32", images, [1, 3, rows, columns]), text };
+      const { scores } = await session.run(feeds);
+      const [, count, gridRows, gridColumns] = scores.dims;
+      const cells = gridRows * gridColumns;
+      if (probability_scale) softmax(scores.data, count, cells, probability_scale); // MaskCLIP averages probabilities
       for (let w = 0; w < count; w++) {
-        const cell = (r, c) => scores.data[(w * rows + r) * columns + c];
-        const upper = cell(top, left) * (1 - dx) + cell(top, right) * dx;
-        const lower = cell(bottom, left) * (1 - dx) + cell(bottom, right) * dx;
-        const score = upper * (1 - dy) + lower * dy;
-        if (score > best) { best = score; labels[y * width + x] = words.word_to_class[w]; }
+        let i = 0;
+        for (const value of enlarged(scores.data, w * cells, gridRows, gridColumns, rows, columns)) {
+          total[w * area + (top + Math.floor(i / columns)) * width + left + (i % columns)] += value;
+          i += 1;
+        }
       }
     }
+  }
+  for (let i = 0; i < total.length; i++) total[i] /= visits[i % area];
+  return { data: total, height, width };
+}
+
+function softmax(data, count, cells, scale) {
+  for (let i = 0; i < cells; i++) {
+    let sum = 0;
+    for (let w = 0; w < count; w++) sum += data[w * cells + i] = Math.exp(scale * (data[w * cells + i] - 1));
+    for (let w = 0; w < count; w++) data[w * cells + i] /= sum;
+  }
+}
+
+// The best word's class of every pixel; the background where its probability is below the threshold.
+function labelsOf(scores, width, height) {
+  const { logit_scale, threshold, background } = words.settings.head;
+  const labels = new Uint16Array(width * height);
+  const best = new Float32Array(width * height).fill(-Infinity);
+  const sums = new Float64Array(width * height);
+  for (let w = 0; w < words.text.length; w++) {
+    let i = 0;
+    for (const score of enlarged(scores.data, w * scores.height * scores.width, scores.height, scores.width, height, width)) {
+      if (score > best[i]) { best[i] = score; labels[i] = words.word_to_class[w]; }
+      sums[i] += Math.exp(logit_scale * (score - 1));
+      i += 1;
+    }
+  }
+  if (threshold && background !== null) {
+    labels.forEach((_, i) => {
+      if (Math.exp(logit_scale * (best[i] - 1)) / sums[i] < threshold) labels[i] = background;
+    });
   }
   return labels;
 }

@@ -32,7 +32,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="nano", help="CLIP weights by catalogue name (default: nano, embedded)")
+    parser.add_argument(
+        "--model",
+        default="nano-photo",
+        help="CLIP weights by catalogue name (default: nano-photo, embedded, sees photographs)",
+    )
     parser.add_argument("--method", default="naclip", help="segmentation method (default: naclip)")
     parser.add_argument("--config", help="config file to use instead of --model and --method")
     parser.add_argument("--checkpoint", help="file with the CLIP weights")
@@ -107,7 +111,7 @@ def _write_words(segmenter: Segmenter, args: argparse.Namespace) -> tuple[str, s
         "names": list(vocabulary.display_names),
         "word_to_class": model.query_to_class.tolist(),
         "text": model.text.tolist(),
-        "settings": settings_of(model),
+        "settings": {**settings_of(model), "short_side": segmenter.short_side},
     }
     write_json(path, words)
     emit("words", file=path, names=words["names"], words=len(model.text))

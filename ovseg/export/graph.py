@@ -11,13 +11,22 @@ from ovseg.errors import SetupError
 from ovseg.queries import Queries
 from ovseg.segmentors import OpenVocabSegmentor
 from ovseg.stitches import ScoreStitch
+from ovseg.weights.hybrid import StemPatches
 
 MIN_CELLS = 2
 """Smallest windows of an exported graph, in patches per side."""
+MIN_STEM_CELLS = 3
+"""The same of a tower with a convolutional stem: its coarse map has half as many cells, and one alone is no axis."""
 
 
 class ExportError(SetupError):
     """A model cannot be exported, or an exported file does not do what the model does."""
+
+
+def smallest_cells(model: OpenVocabSegmentor) -> int:
+    """Patches per side of the smallest window that a model's graph takes."""
+    stem = any(isinstance(part, StemPatches) for part in model.backbone.modules())
+    return MIN_STEM_CELLS if stem else MIN_CELLS
 
 
 def not_exportable_reasons(model: nn.Module) -> list[str]:
@@ -88,7 +97,8 @@ def export_program(model: OpenVocabSegmentor) -> ExportedProgram:
     device = model.backbone.mean.device
     images = torch.zeros(2, 3, 9 * patch, 11 * patch, device=device)
     text = torch.zeros(5, model.backbone.tower.embed_dim, device=device)
-    sides = {2: patch * Dim("rows", min=MIN_CELLS), 3: patch * Dim("columns", min=MIN_CELLS)}
+    least = smallest_cells(model)
+    sides = {2: patch * Dim("rows", min=least), 3: patch * Dim("columns", min=least)}
     shapes = {"images": {0: Dim("windows"), **sides}, "text": {0: Dim("words")}}
     with torch.no_grad():
         return torch.export.export(graph, (images, text), dynamic_shapes=shapes, strict=False)

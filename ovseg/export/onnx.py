@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ovseg.datasets.files import atomic_path
-from ovseg.export.graph import MIN_CELLS, ExportError, WindowGraph, export_program, refuse_without_graph
+from ovseg.export.graph import ExportError, WindowGraph, export_program, refuse_without_graph, smallest_cells
 from ovseg.ops import reference
 from ovseg.segmentors import OpenVocabSegmentor
 
@@ -91,7 +91,7 @@ def settings_of(model: OpenVocabSegmentor) -> dict[str, Any]:
     return {
         "patch": model.backbone.patch_size,
         "width": model.backbone.tower.embed_dim,
-        "smallest_side": MIN_CELLS * model.backbone.patch_size,
+        "smallest_side": smallest_cells(model) * model.backbone.patch_size,
         "probability_scale": model.probability_scale,
         "head": model.head.describe(),
         "windows": model.windows.describe(),
@@ -146,10 +146,10 @@ def check_onnx(model: OpenVocabSegmentor, path: str | Path) -> Check:
     """Compare a file with its model on random windows of several shapes and 1, 2 and 847 random words."""
     graph, opened = WindowGraph(model).eval(), session(path)
     patch, (rows, columns) = model.backbone.patch_size, model.backbone.tower.native_grid
-    generator = np.random.default_rng(0)
+    generator, least = np.random.default_rng(0), smallest_cells(model)
     worst, equal, total = 0.0, 0, 0
     for count, tall, wide, words in _SHAPES:
-        size = (max(MIN_CELLS, round(rows * tall)) * patch, max(MIN_CELLS, round(columns * wide)) * patch)
+        size = tuple(max(least, round(cells * part)) * patch for cells, part in ((rows, tall), (columns, wide)))
         images = generator.integers(0, 256, (count, 3, *size)).astype(np.float32)
         text = generator.standard_normal((words, model.backbone.tower.embed_dim)).astype(np.float32)
         text /= np.linalg.norm(text, axis=1, keepdims=True)

@@ -12,7 +12,36 @@ import timm
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
+
+
+class SameConv2d(nn.Conv2d):
+    """timm's ``Conv2dSame`` (TensorFlow's "same" padding) at stride 2 with an odd kernel.
+
+    The padding is a constant plus what the side leaves over by 2: in these terms a graph exported for windows of
+    any size stays simple (timm's own kept ``torch.export`` busy for more than seven minutes).
+    """
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> SameConv2d:
+        """With the parameters of another one."""
+        made = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+        made.weight, made.bias = conv.weight, conv.bias
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (size // 2 for size in self.kernel_size)
+        rows, columns = x.shape[-2] % 2, x.shape[-1] % 2
+        x = F.pad(x, (width - 1 + columns, width, height - 1 + rows, height))
+        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
 
 class StemPatches(nn.Module):
@@ -31,6 +60,15 @@ class StemPatches(nn.Module):
     def __init__(self, arch: str, width: int) -> None:
         super().__init__()
         self.stem = timm.create_model(arch, pretrained=False, num_classes=0)
+        for name, part in list(self.stem.named_modules()):
+            if isinstance(part, Conv2dSame):
+                if (
+                    part.stride != (2, 2)
+                    or part.dilation != (1, 1)
+                    or not all(n % 2 and n > 1 for n in part.kernel_size)
+                ):
+                    raise ValueError(f"timm's {arch} has a convolution that is not known here: {name}, {part}")
+                self.stem.set_submodule(name, SameConv2d.of(part))
         #: Last stage of each stride: stride -> (index of the stage, channels); the last one goes on to ``conv_head``.
         self.stages = {
             info["reduction"]: (int(info["module"].removeprefix("blocks.")), info["num_chs"])
@@ -80,7 +118,13 @@ class StemPatches(nn.Module):
     @staticmethod
     def combine(fine: Tensor, coarse: Tensor) -> Tensor:
         """The coarse map at twice its size beside the fine one, which is smaller by a row where that is odd."""
-        coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        size = (2 * coarse.shape[-2], 2 * coarse.shape[-1])  # not a scale factor: an exported graph would round floats
+        coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+        if (
+            torch.compiler.is_exporting()
+        ):  # a slice would fix whether the patches are odd in number
+            for dim in (-2, -1):
+                coarse = coarse.index_select(dim, torch.arange(fine.shape[dim], device=fine.device))
         return torch.cat([fine, coarse[..., : fine.shape[-2], : fine.shape[-1]].to(fine.dtype)], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg import Segmenter
 from ovseg.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,10 @@ def test_numpy_runs_what_was_exported(tmp_path):
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     out = tmp_path / "maskclip.onnx"
     words = "dog; puppy, red apple, grass"
-    assert main(["export", "--method", "maskclip", "--out", str(out), "--classes", words, "--int8"]) == 0
+    assert (
+        main(["export", "--model", "nano", "--method", "maskclip", "--out", str(out), "--classes", words, "--int8"])
+        == 0
+    )
     photo = np.zeros((90, 130, 3), np.uint8)
     photo[:, 60:] = (30, 160, 40)
     Image.fromarray(photo).save(tmp_path / "photo.png")
@@ -59,6 +63,24 @@ def test_numpy_runs_what_was_exported(tmp_path):
     assert words["settings"]["weights"] == "nano"
 
 
+@pytest.mark.slow
+def test_numpy_gives_a_photo_the_labels_of_the_segmenter(tmp_path):
+    """With the default model, its windows and its background."""
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    words = ["sheep", "grass", "tree", "person", "background"]
+    out = tmp_path / "sclip.onnx"
+    assert main(["export", "--method", "sclip", "--out", str(out), "--classes", ", ".join(words)]) == 0
+    segment = runpy.run_path(str(ROOT / "demo" / "onnx_numpy.py"))["segment"]
+    segmenter = Segmenter(method="sclip", device="cpu", precision="fp32")
+    segmenter.set_vocabulary(words)
+    for name in ("000000012062.jpg", "000000012280.jpg"):
+        photo = ROOT / "data" / "photos" / "images" / name
+        labels, names = segment(str(out), f"{out}.words.json", str(photo))
+        expected = segmenter.segment(photo)
+        assert names == list(expected.names)
+        assert (labels == expected.labels).mean() > 0.95  # pillow and OpenCV round pixels differently
+
+
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -73,7 +95,12 @@ def test_a_browser_runs_what_was_exported(tmp_path):
     shutil.copytree(ROOT / "demo" / "onnx_web", page_folder, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=page_folder, check=True)
     out = page_folder / "model.onnx"
-    assert main(["export", "--method", "sclip", "--out", str(out), "--classes", "dog, red apple, grass"]) == 0
+    assert (
+        main(
+            ["export", "--model", "nano", "--method", "sclip", "--out", str(out), "--classes", "dog, red apple, grass"]
+        )
+        == 0
+    )
     scene = ROOT / "data" / "scenes" / "scenes" / "images" / "0003.jpg"
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page_folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, api.sync_playwright() as driver:

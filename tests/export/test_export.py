@@ -62,6 +62,17 @@ def test_program_serves_windows_of_all_shapes(segmenter):
         torch.testing.assert_close(program(images, text), wanted, atol=1e-5, rtol=0)
 
 
+def test_a_hybrid_tower_is_exported_for_windows_of_all_shapes():
+    """nano-photo's convolutions pad as their input's size asks for: odd and even numbers of patches."""
+    model = Segmenter("nano-photo", "naclip", device="cpu", precision="fp32").model
+    graph, program = WindowGraph(model).eval(), export_program(model).module()
+    for rows, columns in ((16, 16), (9, 11), (3, 4), (21, 14)):
+        images = torch.rand(1, 3, rows * 16, columns * 16) * 255
+        text = torch.nn.functional.normalize(torch.randn(3, model.backbone.tower.embed_dim), dim=-1)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images, text), graph(images, text), atol=1e-5, rtol=0)
+
+
 def test_file_says_what_it_was_made_of(exported, segmenter):
     settings = read_settings(exported)
     assert settings["patch"] == segmenter.model.backbone.patch_size
