@@ -120,9 +120,7 @@ class StemPatches(nn.Module):
         """The coarse map at twice its size beside the fine one, which is smaller by a row where that is odd."""
         size = (2 * coarse.shape[-2], 2 * coarse.shape[-1])  # not a scale factor: an exported graph would round floats
         coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-        if (
-            torch.compiler.is_exporting()
-        ):  # a slice would fix whether the patches are odd in number
+        if torch.compiler.is_exporting():  # a slice would fix whether the patches are odd in number
             for dim in (-2, -1):
                 coarse = coarse.index_select(dim, torch.arange(fine.shape[dim], device=fine.device))
         return torch.cat([fine, coarse[..., : fine.shape[-2], : fine.shape[-1]].to(fine.dtype)], dim=1)
