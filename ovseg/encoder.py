@@ -29,12 +29,14 @@ class WindowBatch:
         groups: ``[B]`` int64 index of the photo that each window comes from; ``None``: all from one.
         regions: ``[B, H, W]`` region ids in pixels, where the method uses regions.
         guide: ``[B, gh, gw, C]`` unit features of a guide of photo scope; ``None``: the guide looks at the windows.
+        layout: how the windows lie, where they are all of one photo's.
     """
 
     windows: Tensor
     groups: Tensor | None = None
     regions: Tensor | None = None
     guide: Tensor | None = None
+    layout: WindowLayout | None = None
 
     def row(self, index: int) -> WindowBatch:
         """One of the windows as a batch, without its photo's index."""
@@ -97,7 +99,7 @@ class WindowEncoder:
         for i, (photo, layout) in enumerate(zip(photos, layouts, strict=True)):
             cut = self.cut(photo, layout)
             if whole:
-                cut.groups = torch.full((len(layout),), i, device=cut.windows.device)
+                cut.groups, cut.layout = torch.full((len(layout),), i, device=cut.windows.device), layout
                 yield [i] * len(layout), cut
                 continue
             queue = pending.setdefault((layout.padded, cut.regions is None), [])
@@ -113,7 +115,7 @@ class WindowEncoder:
         """What the attention starts from: the guide's features, and CLIP up to its last block."""
         backbone, guide = self.backbone, self.guide_of(batch)
         context = backbone(batch.windows, self.attention.needs_inputs_of(len(backbone.tower.blocks)))
-        return replace(context, guide=guide, regions=batch.regions, groups=batch.groups)
+        return replace(context, guide=guide, regions=batch.regions, groups=batch.groups, layout=batch.layout)
 
     def tokens(self, batch: WindowBatch) -> FeatureMap:
         """Tokens after the last block ``[B, P + N, d]``, not projected yet."""

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ovseg.windows import WindowLayout
+
 
 @dataclass
 class FeatureMap:
@@ -101,6 +103,7 @@ class AttentionContext:
         regions: ``[B, H, W]`` int region ids of the windows in pixels, or ``None``.
         images: ``[B, 3, H, W]`` the normalised windows themselves.
         groups: ``[B]`` index of the image that each window comes from.
+        layout: how the windows lie in their photo, where the batch is all windows of one photo.
     """
 
     x: Tensor
@@ -111,6 +114,7 @@ class AttentionContext:
     regions: Tensor | None = None
     images: Tensor | None = None
     groups: Tensor | None = None
+    layout: WindowLayout | None = None
 
     @property
     def num_prefix(self) -> int:

@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.attention.base import LastBlockAttention
+from ovseg.attention.photo_scope import checked_scope, photo_cells
 from ovseg.ops import correlation_attention
 from ovseg.registry import ATTENTIONS
 from ovseg.structures import AttentionContext, FeatureMap
 
-SCOPES = ("window", "image", "batch")
+MEAN_SCOPES = ("window", "image", "batch")
 
 
 def require_guide(context: AttentionContext, who: object) -> FeatureMap:
@@ -51,25 +52,35 @@ class ProxyAttention(LastBlockAttention):
         mean_scope: what mean(S) is taken over: ``'window'`` (ProxyCLIP's code runs windows one by one), ``'image'``:
             all windows of a photo (Trident), ``'batch'``: whatever lies in the window batch; only this last choice
             makes a result depend on the batch size.
+        scope: ``'window'`` as in the paper; ``'photo'``: one S over all windows of a photo, and its own mean (ours, see
+            :mod:`ovseg.attention.photo_scope`).
 
     Raises:
-        ValueError: for an unknown ``mean_scope``.
+        ValueError: for an unknown ``mean_scope`` or ``scope``.
     """
 
-    def __init__(self, beta: float = 1.2, gamma: float = 3.0, mean_scope: str = "window") -> None:
+    def __init__(
+        self, beta: float = 1.2, gamma: float = 3.0, mean_scope: str = "window", scope: str = "window"
+    ) -> None:
         super().__init__()
-        if mean_scope not in SCOPES:
-            raise ValueError(f"mean_scope is {mean_scope!r}; choose one of {', '.join(SCOPES)}")
+        self.scope = checked_scope(scope)
+        if mean_scope not in MEAN_SCOPES:
+            raise ValueError(f"mean_scope is {mean_scope!r}; choose one of {', '.join(MEAN_SCOPES)}")
         self.beta, self.gamma, self.mean_scope = float(beta), float(gamma), mean_scope
-        self.window_scope = "image" if mean_scope == "image" else "window"
+        self.window_scope = "image" if "image" == mean_scope or scope == "photo" else "window"
 
     def forward(self, context: AttentionContext) -> FeatureMap:
         guide = require_guide(context, self)
+        features, values = guide.patches, values_on(guide.grid, context.x, context)
+        cells = photo_cells(context, guide.grid, self) if self.scope == "photo" else None
+        if cells is not None:
+            features, values = F.normalize(cells.merge(features), dim=-1), cells.merge(values)
         mixed = correlation_attention(
-            guide.patches,
-            values_on(guide.grid, context.x, context),
+            features,
+            values,
             scale=self.gamma,
             beta=self.beta,
             mean_scope="sample" if self.mean_scope == "window" else "batch",
         )
+        mixed = mixed if cells is None else cells.spread(mixed)
         return FeatureMap(context.tower.blocks[-1].out(mixed), guide.grid)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ovseg.attention.base import LastBlockAttention
+from ovseg.attention.photo_scope import PhotoCells, checked_scope, photo_cells
 from ovseg.attention.proxy import require_guide, values_on
 from ovseg.ops import correlation_attention, region_pool
 from ovseg.region_maps import resize_regions
@@ -38,6 +41,9 @@ class RegionAttention(LastBlockAttention):
         spatial_weight: weight of the spatial branch; 0: off.
         semantic_weight: weight of the semantic branch; 0: off.
         spatial_layers: how many layers the spatial branch averages, ending with the last but two.
+        scope: ``'window'`` as in the paper; ``'photo'``: a patch attends to its region in all windows of the photo, and
+            the smallest id of the *photo* plays the unsegmented one (ours, see :mod:`ovseg.attention.photo_scope`).
+            The semantic branch stays the window's.
     """
 
     post_norm = False
@@ -49,8 +55,11 @@ class RegionAttention(LastBlockAttention):
         spatial_weight: float = 1.0,
         semantic_weight: float = 0.5,
         spatial_layers: int = 5,
+        scope: str = "window",
     ) -> None:
         super().__init__()
+        self.scope = checked_scope(scope)
+        self.window_scope = "image" if scope == "photo" else "window"
         self.temperature, self.merge_eps = float(temperature), merge_eps
         self.spatial_weight, self.semantic_weight = float(spatial_weight), float(semantic_weight)
         self.spatial_layers = spatial_layers
@@ -73,12 +82,17 @@ class RegionAttention(LastBlockAttention):
                 "ids with the photo"
             )
         tower = context.tower
-        ids = [self._merge(f, r) for f, r in zip(guide.patches, self._on(guide.grid, context), strict=True)]
-        ids = torch.stack(ids)
-        out = self._reconstruct(context.x, ids, context)
+        features, found, cells = guide.patches, self._on(guide.grid, context), None
+        if self.scope == "photo":
+            cells = photo_cells(context, guide.grid, self)
+            features, found = F.normalize(cells.merge(features), dim=-1), cells.merge_ids(found)
+        scoped = torch.stack([self._merge(f, r) for f, r in zip(features, found, strict=True)])
+        ids = scoped if cells is None else cells.spread(scoped)
+        reconstruct = partial(self._reconstruct, features=features, ids=scoped, cells=cells, context=context)
+        out = reconstruct(context.x)
         if self.spatial_weight:
             inputs = [context.inputs[i] for i in super().needs_inputs_of(len(tower.blocks))]
-            out = out + self.spatial_weight * self._reconstruct(torch.stack(inputs).mean(0), ids, context)
+            out = out + self.spatial_weight * reconstruct(torch.stack(inputs).mean(0))
         if self.semantic_weight:
             coarse = resize_regions(ids.unflatten(1, guide.grid), context.grid).flatten(1)
             semantic = tower.post_norm(self._region_tokens(coarse, context))
@@ -89,17 +103,20 @@ class RegionAttention(LastBlockAttention):
     def _on(self, grid: tuple[int, int], context: AttentionContext) -> Tensor:
         return resize_regions(context.regions, grid).flatten(1)
 
-    def _reconstruct(self, x: Tensor, ids: Tensor, context: AttentionContext) -> Tensor:
+    def _reconstruct(
+        self, x: Tensor, features: Tensor, ids: Tensor, cells: PhotoCells | None, context: AttentionContext
+    ) -> Tensor:
         """The last block's attention output for values of ``x`` with the guide's scope, normed: ``[B, N, d]``."""
-        guide = context.guide
+        values = values_on(require_guide(context, self).grid, x, context)
         mixed = correlation_attention(
-            guide.patches,
-            values_on(guide.grid, x, context),
+            features,
+            values if cells is None else cells.merge(values),
             scale=self.temperature,
             beta=1.0,
             region_ids=ids,
             unsegmented=ids.new_full((len(ids),), UNSEGMENTED),
         )
+        mixed = mixed if cells is None else cells.spread(mixed)
         return context.tower.post_norm(context.tower.blocks[-1].out(mixed))
 
     def _merge(self, features: Tensor, regions: Tensor) -> Tensor:

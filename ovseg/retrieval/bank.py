@@ -118,12 +118,19 @@ class MemoryBank:
         """
         if store not in self._values:
             raise BankError(f"{self.folder} has no values {store!r}; it has {', '.join(self._values)}")
+        return self._rows(self._values[store], self.stores[store], rows)
+
+    def keys(self, rows: Tensor) -> Tensor:
+        """Keys as they are stored, float32 ``[..., C]`` for int64 ``rows [...]``."""
+        return self._rows(self._keys, self.width, rows)
+
+    def _rows(self, parts: Sequence[np.ndarray], width: int, rows: Tensor) -> Tensor:
         flat = rows.flatten().cpu().numpy()
         shard = np.searchsorted(self._starts, flat, side="right") - 1
-        out = np.empty((len(flat), self.stores[store]), np.float32)
+        out = np.empty((len(flat), width), np.float32)
         for index in np.unique(shard):
             here = shard == index
-            out[here] = self._values[store][index][flat[here] - self._starts[index]]
+            out[here] = parts[index][flat[here] - self._starts[index]]
         return torch.from_numpy(out).to(rows.device).unflatten(0, rows.shape)
 
 

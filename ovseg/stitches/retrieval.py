@@ -15,7 +15,7 @@ from ovseg.photo import Photo
 from ovseg.queries import Queries
 from ovseg.region_maps import resize_regions
 from ovseg.registry import BACKBONES, STITCHES
-from ovseg.retrieval import MemoryBank
+from ovseg.retrieval import BankIndex, MemoryBank
 from ovseg.scores import RegionScoreMap, ResizedScoreMap, ScoreMap
 from ovseg.stitches.average import ScoreStitch
 from ovseg.text.encoder import TextEncoder
@@ -52,6 +52,8 @@ class RetrievalStitch(ScoreStitch):
         auxiliary: ``dict(store=..., backbone=dict(type="ClipBackbone", ...), templates="openai_80")``: another CLIP's
             values, and its text tower. Its image tower never runs.
         expect: provenance that the bank must have.
+        index: ``'flat'``, ``'ivfflat'`` or ``'ivfpq'``: ask this index of the bank (``ovseg index``), not all keys.
+        probes: lists of the index that are read for a region.
 
     Raises:
         ValueError: for a share out of range; at call time without a guide of photo scope or without regions.
@@ -65,11 +67,13 @@ class RetrievalStitch(ScoreStitch):
         share: float = 0.5,
         auxiliary: dict | None = None,
         expect: Mapping[str, object] | None = None,
+        index: str | None = None,
+        probes: int = 16,
     ) -> None:
         if not 0 <= share <= 1 or neighbours < 1:
             raise ValueError(f"share {share}, neighbours {neighbours}: give a share in [0, 1] and at least 1 neighbour")
         self.folder, self.store, self.neighbours, self.share = Path(bank), store, neighbours, float(share)
-        self.expect = dict(expect or {})
+        self.expect, self.index, self.probes = dict(expect or {}), index, probes
         self.auxiliary_store = auxiliary["store"] if auxiliary else None
         self._auxiliary = None
         if auxiliary:
@@ -81,6 +85,11 @@ class RetrievalStitch(ScoreStitch):
         """The bank, opened at first use."""
         return MemoryBank(self.folder, self.expect)
 
+    @cached_property
+    def searched(self) -> MemoryBank | BankIndex:
+        """What regions are looked up in: the bank, or its index."""
+        return self.memory if self.index is None else BankIndex(self.memory, self.index, self.probes)
+
     def gather(self, features: Features, layout: WindowLayout, photo: Photo, encoder: WindowEncoder) -> Features:
         """The windows' features; ``regions [h, w]`` row of each pixel of the resized photo, ``support [R, D]`` of unit
         length, and ``auxiliary [R, D']``."""
@@ -91,7 +100,7 @@ class RetrievalStitch(ScoreStitch):
             )
         ids = resize_regions(photo.regions, layout.image_size)
         queries = encoder.guide.region_means(photo, ids)[1]
-        rows = self.memory.search(queries, self.neighbours).rows
+        rows = self.searched.search(queries, self.neighbours).rows
         found = {**features, "regions": ids.unique(return_inverse=True)[1], "support": self._mean(self.store, rows)}
         if self.auxiliary_store is not None:
             found["auxiliary"] = self._mean(self.auxiliary_store, rows)

@@ -14,7 +14,7 @@ MASKS = sorted((Path(__file__).parents[2] / "data" / "scenes" / "scenes" / "mask
 
 @pytest.mark.parametrize("path", MASKS, ids=lambda path: path.stem)
 def test_polygons_of_a_scene_are_its_map(path):
-    """By our own reader exactly; by pycocotools, whose rule at the edges is another, to more than 99 % of every class."""
+    """By our own reader exactly; by pycocotools, whose rule at edges is another, to 99 % of every class."""
     labels = np.array(Image.open(path)).astype(np.uint16)
     names = tuple(f"class {i}" for i in range(int(labels.max()) + 1))
     made = SegmentationResult(labels, names)
