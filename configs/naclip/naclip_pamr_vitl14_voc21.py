@@ -1,0 +1,5 @@
+# VOC21 with NACLIP and PAMR, OpenAI ViT-L/14; settings as with ViT-B/16.
+_base_ = "./naclip_pamr_vitb16_voc21.py"
+model = dict(
+    backbone=dict(weights="openai/ViT-L-14"),
+)

@@ -1,0 +1,5 @@
+# VOC20 with ProxyCLIP, LAION-2B ViT-H/14; settings as with ViT-B/16.
+_base_ = "./proxyclip_vitb16_voc20.py"
+model = dict(
+    backbone=dict(weights="laion2b_s32b_b79k/ViT-H-14"),
+)

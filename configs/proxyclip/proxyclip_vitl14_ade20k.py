@@ -1,0 +1,5 @@
+# ADE20K with ProxyCLIP, OpenAI ViT-L/14; settings as with ViT-B/16.
+_base_ = "./proxyclip_vitb16_ade20k.py"
+model = dict(
+    backbone=dict(weights="openai/ViT-L-14"),
+)

@@ -1,0 +1,5 @@
+# COCO-Object with ProxyCLIP, OpenAI ViT-L/14; settings as with ViT-B/16.
+_base_ = "./proxyclip_vitb16_coco_object.py"
+model = dict(
+    backbone=dict(weights="openai/ViT-L-14"),
+)

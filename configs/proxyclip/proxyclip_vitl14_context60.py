@@ -1,0 +1,5 @@
+# Context60 with ProxyCLIP, OpenAI ViT-L/14; settings as with ViT-B/16.
+_base_ = "./proxyclip_vitb16_context60.py"
+model = dict(
+    backbone=dict(weights="openai/ViT-L-14"),
+)

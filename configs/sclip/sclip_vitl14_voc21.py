@@ -1,0 +1,5 @@
+# VOC21 with SCLIP, OpenAI ViT-L/14; settings as with ViT-B/16.
+_base_ = "./sclip_vitb16_voc21.py"
+model = dict(
+    backbone=dict(weights="openai/ViT-L-14"),
+)

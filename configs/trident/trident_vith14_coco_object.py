@@ -1,0 +1,6 @@
+# COCO-Object with Trident, LAION-2B ViT-H/14; settings as with ViT-B/16.
+_base_ = "./trident_vitb16_coco_object.py"
+model = dict(
+    backbone=dict(weights="laion2b_s32b_b79k/ViT-H-14"),
+    windows=dict(fit_multiple=14),
+)
