@@ -16,7 +16,6 @@ from rich.text import Text
 from ovseg import __version__
 from ovseg.cli._output import console, emit, print_pairs
 from ovseg.cli._status import DONE
-from ovseg.structures import resolve_device
 
 _PACKAGES = (
     "torch",
@@ -85,6 +84,7 @@ def _precision() -> str:
 
     from ovseg.backbones.int8 import int8_reasons
     from ovseg.backbones.precision import ENVIRONMENT_VARIABLE, measured, measurement_file, settle
+    from ovseg.structures import resolve_device
 
     device = resolve_device(None)
     try:
