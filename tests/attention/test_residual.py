@@ -88,12 +88,16 @@ def agreement_by_hand(labels):
     most = max(height, width) - 1
     shares = np.linspace(0, 1, most + 1, dtype=np.float32) if most else []
     e = np.zeros((len(cells), len(cells)))
+
+    def between(a, b, t):  # in float32, where some ways pass exactly between two cells
+        return int(np.round(np.float32(a) * (np.float32(1) - t) + np.float32(b) * t))
+
     for i, (y, x) in enumerate(cells):
         for j, (v, u) in enumerate(cells):
             if labels[y, x] != labels[v, u]:
                 continue
             steps = max(abs(y - v), abs(x - u))
-            points = [(round(y * (1 - t) + v * t), round(x * (1 - t) + u * t)) for t in map(float, shares[: steps + 1])]
+            points = [(between(y, v, t), between(x, u, t)) for t in shares[: steps + 1]]
             clear = all(labels[p] == labels[y, x] for p in points)
             e[i, j] = 1 if clear else np.exp(-steps / most)
     size = min(len(cells), 31)
