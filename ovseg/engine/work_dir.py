@@ -20,7 +20,9 @@ _PROBE = bytes(64 * 1024)
 
 
 @contextmanager
-def hold_work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
+def hold_work_dir(
+    path: str | Path, main: bool = True, what: str = "work directory", option: str = "--work-dir"
+) -> Iterator[Path]:
     """Make a work directory, check that it takes files, and hold it against other runs.
 
     The lock is the operating system's: it ends with the process that holds it, however that ends, so a file left
@@ -29,6 +31,7 @@ def hold_work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
     Args:
         path: the folder.
         main: whether this is the main process of the run; the others only wait for nothing and hold nothing.
+        what, option: how messages call the folder, and what names another one.
 
     Raises:
         SetupError: if the folder cannot be made or written to, or another run is in it.
@@ -49,12 +52,12 @@ def hold_work_dir(path: str | Path, main: bool = True) -> Iterator[Path]:
         lock = None
     except Timeout as error:
         raise SetupError(
-            f"work directory {folder} is in use by another run ({_holder(folder)}): wait until it ends, stop it, or "
-            "give this run another --work-dir"
+            f"{what} {folder} is in use by another run ({_holder(folder)}): wait until it ends, stop it, or "
+            f"give this run another {option}"
         ) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SetupError(f"cannot write to work directory {folder}: {reason}; give another --work-dir") from error
+        raise SetupError(f"cannot write to {what} {folder}: {reason}; give another {option}") from error
     try:
         (folder / f"{LOCK}.json").write_text(
             json.dumps(

@@ -1,0 +1,23 @@
+"""Many photos: segmented shard by shard, resumable, nothing lost; see docs/bulk.md."""
+
+from ovseg.bulk.job import Estimate, Job, Outcome, Settings
+from ovseg.bulk.plan import PHOTOS_PER_SHARD, Plan, Shard
+from ovseg.bulk.sources import Listing, Photo, list_source
+from ovseg.bulk.worker import ModelChoice, Words
+from ovseg.bulk.writers import WRITERS
+
+__all__ = [
+    "PHOTOS_PER_SHARD",
+    "WRITERS",
+    "Estimate",
+    "Job",
+    "Listing",
+    "ModelChoice",
+    "Outcome",
+    "Photo",
+    "Plan",
+    "Settings",
+    "Shard",
+    "Words",
+    "list_source",
+]
