@@ -1,7 +1,9 @@
 """Many photos: segmented shard by shard, resumable, nothing lost; see docs/bulk.md."""
 
 from ovseg.bulk.job import Estimate, Job, Outcome, Settings
+from ovseg.bulk.page import write_page
 from ovseg.bulk.plan import PHOTOS_PER_SHARD, Plan, Shard
+from ovseg.bulk.reading import Found, read
 from ovseg.bulk.sources import Listing, Photo, list_source
 from ovseg.bulk.worker import ModelChoice, Words
 from ovseg.bulk.writers import WRITERS
@@ -10,6 +12,7 @@ __all__ = [
     "PHOTOS_PER_SHARD",
     "WRITERS",
     "Estimate",
+    "Found",
     "Job",
     "Listing",
     "ModelChoice",
@@ -20,4 +23,6 @@ __all__ = [
     "Shard",
     "Words",
     "list_source",
+    "read",
+    "write_page",
 ]

@@ -17,11 +17,14 @@ import torch
 from ovseg.apis import Segmenter
 from ovseg.backbones.precision import describe_precision
 from ovseg.bulk.manifest import FORMAT, claim, clear, differences, finished, read_settings
+from ovseg.bulk.page import write_page
+from ovseg.bulk.places import read_bytes
 from ovseg.bulk.plan import PHOTOS_PER_SHARD, Plan, Shard
 from ovseg.bulk.pool import Pool
 from ovseg.bulk.sources import Listing, list_source
 from ovseg.bulk.worker import ModelChoice, Task, Words, Worker
 from ovseg.bulk.writers import check_formats
+from ovseg.datasets.io import read_image
 from ovseg.describing import describe
 from ovseg.engine.stopping import stop_asked_for
 from ovseg.engine.work_dir import hold_work_dir
@@ -235,7 +238,7 @@ class Job:
         done: Callable[[Shard, dict[str, int]], object] = lambda shard, counts: None,
         note: Callable[[str], object] = lambda line: None,
     ) -> Outcome:
-        """Work on all shards that are not finished.
+        """Work on all shards that are not finished, then write the page of what is (:mod:`ovseg.bulk.page`).
 
         Ctrl-C and SIGTERM end the run after the shards in hand; a second one at once, without them.
 
@@ -283,6 +286,8 @@ class Job:
                     else:
                         self._segmenter = None  # the processes have their own
                         Pool(task, workers).run(shards, stop, tell, finish)
+                seconds = time.perf_counter() - start
+                write_page(self.out, lambda number, name: read_image(read_bytes(self.plan.photos[number].place)))
             except OSError as error:
                 raise SetupError(self._unwritable(error)) from error
             everything = {**counts, **fresh}
@@ -293,7 +298,7 @@ class Job:
                 left=len(self.plan) - len(everything),
                 new=sum(c["photos"] for c in fresh.values()),
                 bytes=sum(c["bytes"] for c in fresh.values()),
-                seconds=time.perf_counter() - start,
+                seconds=seconds,
             )
 
     def _unwritable(self, error: OSError) -> str:

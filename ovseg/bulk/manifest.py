@@ -6,6 +6,8 @@
     OUT/shards/00000003/manifest.json          photos, failures, counts, pixels per class, SHA-256 of every file
     OUT/shards/00000003/WORDS/rle.parquet      results of the vocabulary called WORDS
 
+    OUT/index.html                             class shares, examples, failures
+
 A shard is written under another name, brought to the disk (fsync) and renamed. Nothing in these files depends on when,
 where, or by how many processes they were made.
 """

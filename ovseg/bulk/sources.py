@@ -107,7 +107,10 @@ def list_source(source: str, image: str | None = None, key: str | None = None) -
         raise SetupError(f"no photos in {_shown(source)}")
     # file names that are no UTF-8 cannot stand in JSON and parquet
     photos = [p if p.name.isprintable() else Photo(_utf8(p.name), p.place) for p in photos]
-    once = list({photo.name: photo for photo in reversed(photos)}.values())[::-1]
+    by_name: dict[str, Photo] = {}
+    for photo in photos:
+        by_name.setdefault(photo.name, photo)
+    once = list(by_name.values())
     if len(once) < len(photos):
         double = next(name for name, n in Counter(photo.name for photo in photos).items() if n > 1)
         if kind != "photos":
@@ -245,6 +248,11 @@ def _of_tar(root: str, path: str, name: str, image: str | None) -> Iterator[Phot
                     place = Place(path, root, member.offset_data, member.size)
                     sample.append((ending, Photo(f"{name}/{member.name}", place)))
             yield from _chosen(sample)
+            # tarfile takes a cut or damaged header for the end
+            file.seek(tar.offset)
+            rest = file.read(tarfile.BLOCKSIZE)
+            if len(rest) < tarfile.BLOCKSIZE or any(rest):
+                raise tarfile.ReadError(f"after {tar.offset} bytes there is neither a file nor the end")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise StoreError(f"tar file {path} is damaged or cannot be read: {error}") from error
 

@@ -168,6 +168,8 @@ def _plan(job: Job, workers: int) -> int:
 
 
 def _work(job: Job, args: argparse.Namespace) -> int:
+    from ovseg.bulk.page import PAGE
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=120) as progress:
@@ -191,10 +193,12 @@ def _work(job: Job, args: argparse.Namespace) -> int:
         photos_per_second=outcome.photos_per_second,
         bytes=outcome.bytes,
         folder=job.out,
+        page=job.out / PAGE,
     )
     say(
         f"{outcome.photos} photos in {outcome.shards} shards, {outcome.failed} failed; this run: {outcome.new} in "
-        f"{_duration(outcome.seconds)} ({outcome.photos_per_second:.1f} a second), {outcome.bytes / 1e6:.1f} MB",
+        f"{_duration(outcome.seconds)} ({outcome.photos_per_second:.1f} a second), {outcome.bytes / 1e6:.1f} MB; "
+        f"{job.out / PAGE}",
         stderr=False,
     )
     if outcome.left:

@@ -81,7 +81,7 @@ def test_two_folders_are_equal_to_the_byte(photos, tmp_path):
     for name in ("a", "b"):
         make_job(photos, tmp_path / name, formats=FORMATS).run()
     assert content(tmp_path / "a") == content(tmp_path / "b")
-    assert len(content(tmp_path / "a")) == 1 + 3 * (1 + 2 * 3) + 2 * 2 * 9
+    assert len(content(tmp_path / "a")) == 2 + 3 * (1 + 2 * 3) + 2 * 2 * 9
 
 
 def test_the_plan_is_a_function_of_the_names():
@@ -120,6 +120,7 @@ def test_changed_bytes_are_found_by_their_hash(photos, tmp_path):
     data[20] ^= 1
     path.write_bytes(data)
     assert make_job(photos, out).run().new == 0
+    assert "cannot be read" in (out / "index.html").read_text()
     assert make_job(photos, out).run(verify=True).new == 4 and content(out) == before
     (out / "shards/00000000/manifest.json").write_text("{}")
     assert make_job(photos, out).run().new == 4 and content(out) == before
