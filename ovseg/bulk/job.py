@@ -16,7 +16,7 @@ import torch
 
 from ovseg.apis import Segmenter
 from ovseg.backbones.precision import describe_precision
-from ovseg.bulk.manifest import FORMAT, claim, clear, differences, finished, read_settings
+from ovseg.bulk.manifest import FORMAT, claim, clear, clear_unfinished, differences, finished, read_settings
 from ovseg.bulk.page import write_page
 from ovseg.bulk.places import read_bytes
 from ovseg.bulk.plan import PHOTOS_PER_SHARD, Plan, Shard
@@ -286,6 +286,7 @@ class Job:
                     else:
                         self._segmenter = None  # the processes have their own
                         Pool(task, workers).run(shards, stop, tell, finish)
+                        clear_unfinished(self.out)
                 seconds = time.perf_counter() - start
                 write_page(self.out, lambda number, name: read_image(read_bytes(self.plan.photos[number].place)))
             except OSError as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.bulk.plan import Plan, Shard
-from ovseg.datasets.files import atomic_path
+from ovseg.datasets.files import atomic_path, clear_parts
 from ovseg.errors import SetupError
 
 SETTINGS = "bulk.json"
@@ -209,12 +209,17 @@ def finished(out: Path, plan: Plan, hashes: bool = False) -> tuple[dict[int, dic
     return found, wrong
 
 
-def clear(out: Path, plan: Plan, keep: Mapping[int, object]) -> None:
-    """Remove what killed runs left, and shards that are not among those to keep; only while the folder is held."""
-    folder = out / SHARDS
-    folder.mkdir(exist_ok=True)
-    for part in folder.glob(".*.part"):
+def clear_unfinished(out: Path) -> None:
+    """Remove what killed processes left; only while the folder is held, and nobody works in it."""
+    (out / SHARDS).mkdir(exist_ok=True)
+    for part in (out / SHARDS).glob(".*.part"):
         shutil.rmtree(part, ignore_errors=True)
+    clear_parts(out)
+
+
+def clear(out: Path, plan: Plan, keep: Mapping[int, object]) -> None:
+    """:func:`clear_unfinished`, and remove shards that are not among those to keep."""
+    clear_unfinished(out)
     for shard in plan:
         if shard.number not in keep and shard_folder(out, shard).is_dir():
             shutil.rmtree(shard_folder(out, shard))

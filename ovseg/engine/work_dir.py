@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,10 +41,6 @@ def hold_work_dir(
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:
-            probe.write(_PROBE)
-            probe.flush()
-            os.fsync(probe.fileno())
         lock = FileLock(folder / LOCK, timeout=0, is_singleton=False)
         lock.acquire()
     except NotImplementedError:  # a file system without locks: runs cannot be told apart there
@@ -56,9 +51,9 @@ def hold_work_dir(
             f"give this run another {option}"
         ) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise SetupError(f"cannot write to {what} {folder}: {reason}; give another {option}") from error
+        raise _unwritable(folder, error, what, option) from error
     try:
+        _try_to_write(folder, what, option)
         (folder / f"{LOCK}.json").write_text(
             json.dumps(
                 {
@@ -73,6 +68,24 @@ def hold_work_dir(
         (folder / f"{LOCK}.json").unlink(missing_ok=True)
         if lock is not None:
             lock.release()
+
+
+def _try_to_write(folder: Path, what: str, option: str) -> None:
+    """Write a file and remove it; only who holds the folder may, so that one that a killed run left is overwritten."""
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(_PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(folder, error, what, option) from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _unwritable(folder: Path, error: OSError, what: str, option: str) -> SetupError:
+    return SetupError(f"cannot write to {what} {folder}: {error.strerror or error}; give another {option}")
 
 
 def _holder(folder: Path) -> str:
