@@ -16,6 +16,7 @@ import torch
 
 from ovseg.apis import Segmenter
 from ovseg.backbones.precision import describe_precision
+from ovseg.bulk.cluster import run_on_ray
 from ovseg.bulk.manifest import FORMAT, claim, clear, clear_unfinished, differences, finished, read_settings
 from ovseg.bulk.page import write_page
 from ovseg.bulk.places import read_bytes
@@ -233,6 +234,7 @@ class Job:
         self,
         workers: int = 1,
         verify: bool = False,
+        ray: bool | str = False,
         begin: Callable[[int, int], object] = lambda photos, finished: None,
         tell: Callable[[int], object] = lambda photos: None,
         done: Callable[[Shard, dict[str, int]], object] = lambda shard, counts: None,
@@ -245,6 +247,7 @@ class Job:
         Args:
             workers: processes; 1: this one.
             verify: compare finished files with their hashes, not their sizes alone.
+            ray: the processes are actors of a Ray cluster (:mod:`ovseg.bulk.cluster`): of its address, or ``True``.
             begin: gets the number of all photos, and of those that are finished.
             tell: gets the number of photos that were done since; negative where a process died.
             done: gets each shard that was committed, with its counts.
@@ -276,8 +279,12 @@ class Job:
 
                 shards = (shard for shard in self.plan if shard.number not in counts)
                 if len(counts) < len(self.plan):
-                    task = self._task(self.out, workers, settings["made_with"])
-                    if workers == 1:
+                    task = self._task(self.out.resolve(), workers, settings["made_with"])
+                    if ray:
+                        self._segmenter = None
+                        run_on_ray(task, workers, shards, stop, tell, finish, None if ray is True else ray)
+                        clear_unfinished(self.out)
+                    elif workers == 1:
                         worker = Worker(task, self.segmenter)
                         for shard in shards:
                             if stop.is_set():

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,7 +114,7 @@ def staged(out: Path, shard: Shard) -> Iterator[Path]:
     The block writes :data:`MANIFEST` last (:func:`write_manifest`). A shard that is there by then is kept.
     """
     target = shard_folder(out, shard)
-    stage = target.with_name(f".{shard.name}.{os.getpid()}.part")
+    stage = target.with_name(f".{shard.name}.{socket.gethostname()}.{os.getpid()}.part")
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     try:

@@ -50,6 +50,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--instances", action="store_true", help="things apart, in coco and panoptic")
     parser.add_argument("--workers", type=count, default=1, help="processes on this machine (default: 1)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="ADDRESS",
+        help="--workers actors of a Ray cluster instead of processes here (default address: Ray's own choice)",
+    )
     parser.add_argument("--threads", type=count, help="of torch in each process (default: the cores by --workers)")
     parser.add_argument("--batch", type=count, default=4, help="photos encoded together (default: 4)")
     parser.add_argument("--photos-per-shard", type=count, default=128, help="what a kill can cost (default: 128)")
@@ -177,6 +185,7 @@ def _work(job: Job, args: argparse.Namespace) -> int:
         outcome = job.run(
             args.workers,
             args.verify,
+            args.ray,
             begin=lambda photos, finished: progress.update(bar, completed=finished),
             tell=lambda photos: progress.advance(bar, photos),
             done=lambda shard, counts: emit("shard", shard=shard.number, **counts),
