@@ -32,9 +32,6 @@ from ovseg.datasets.files import atomic_path  # noqa: E402
 VOC, ADE, WORDS = ("--classes", "voc21"), ("--classes", "ade20k"), ("--classes", "words=cat, grass, sky, wall")
 RUNS: dict[str, tuple[str, ...]] = {
     "rle, 21 classes": VOC,
-    "png": (*VOC, "--format", "png"),
-    "coco": (*VOC, "--format", "coco"),
-    "panoptic": (*VOC, "--format", "panoptic"),
     "all four formats": (*VOC, "--format", "rle,png,coco,panoptic"),
     "rle, 150 classes": ADE,
     "rle, three vocabularies (21, 150, 4)": (*VOC, *ADE, *WORDS),

@@ -52,12 +52,16 @@ def test_five_killed_actors_change_nothing(tmp_path):
     Job(str(photos), tmp_path / "one", settings).run()
     killed: set[int] = set()
 
+    def is_actor(process) -> bool:
+        try:
+            return "ShardActor" in " ".join(process.cmdline()) and process.pid not in killed
+        except psutil.Error:  # it has just ended
+            return False
+
     def done(shard, counts):
-        if len(killed) < 5:
-            actors = [p for p in psutil.Process().children(recursive=True) if "ShardActor" in " ".join(p.cmdline())]
-            for actor in [a for a in actors if a.pid not in killed][:1]:
-                killed.add(actor.pid)
-                actor.kill()
+        for actor in [p for p in psutil.Process().children(recursive=True) if len(killed) < 5 and is_actor(p)][:1]:
+            killed.add(actor.pid)
+            actor.kill()
 
     outcome = Job(str(photos), tmp_path / "out", settings).run(workers=2, ray=True, done=done)
     assert len(killed) == 5 and (outcome.photos, outcome.left) == (96, 0)
