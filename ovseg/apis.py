@@ -176,6 +176,11 @@ class Segmenter:
         return cls(config=config, **kwargs)
 
     @property
+    def resizing(self) -> tuple[Any, ...]:
+        """The steps that a photo goes through before windows are cut, in their order."""
+        return tuple(self._resize)
+
+    @property
     def vocabulary(self) -> Vocabulary | None:
         """The words in use."""
         return self.model.vocabulary
@@ -223,6 +228,17 @@ class Segmenter:
                     stacklevel=3,
                 )
         return vocabulary, head
+
+    def wording(self, vocabulary: Vocabulary | str | Sequence | Mapping, background: str | None = None) -> Wording:
+        """Words made ready for many photos, without changing the segmenter's own: their embeddings and thresholds.
+
+        Args:
+            vocabulary, background: as in :meth:`set_vocabulary`.
+
+        Raises:
+            ValueError: as :meth:`set_vocabulary`.
+        """
+        return self.model.wording(*self._words(vocabulary, background))
 
     def _tell(self, unknown: Iterable[str]) -> None:
         """Warn of words that the model never saw in training, of each once."""
@@ -363,10 +379,42 @@ class Segmenter:
         Raises:
             ImageReadError, TypeError, ValueError: as in :meth:`segment`; no vocabulary is needed.
         """
-        array = as_rgb(image, channel_order, layout)
+        return self._encode([as_rgb(image, channel_order, layout)], [image])[0]
+
+    def encode_batch(
+        self,
+        images: Iterable[Picture],
+        *,
+        names: Sequence[str | Path] | None = None,
+        channel_order: ChannelOrder | None = None,
+        layout: Layout | None = None,
+    ) -> list[EncodedImage]:
+        """:meth:`encode` for photos of any sizes at once; none depends on the others.
+
+        Args:
+            images: as in :meth:`segment_batch`.
+            names: one per photo, what configs that look files up by the photo's name go by; ``None``: the paths among
+                ``images``.
+            channel_order, layout: as in :meth:`segment`, for all of them.
+
+        Raises:
+            TypeError: for a single picture.
+            ValueError: for another number of names.
+            ImageReadError, TypeError, ValueError: as in :meth:`encode`.
+        """
+        images = as_list(images)
+        if names is not None and len(names) != len(images):
+            raise ValueError(f"{len(names)} names for {len(images)} photos: one for each is needed")
+        arrays = [as_rgb(image, channel_order, layout) for image in images]
+        return self._encode(arrays, images if names is None else names)
+
+    def _encode(self, arrays: Sequence[np.ndarray], sources: Sequence[Picture]) -> list[EncodedImage]:
         watch = self.model.watch()  # before: what is changed meanwhile is noticed
-        encoded = self.model.encode([self._photo(array, image)])[0]
-        return EncodedImage(self.model, self._words, encoded, array, watch)
+        photos = [self._photo(array, source) for array, source in zip(arrays, sources, strict=True)]
+        encoded = self.model.encode(photos)
+        return [
+            EncodedImage(self.model, self._words, one, array, watch) for one, array in zip(encoded, arrays, strict=True)
+        ]
 
     def _photo(self, array: np.ndarray, source: Picture) -> Photo:
         """A photo made ready: resized as the config says."""

@@ -112,3 +112,54 @@ def _attempts(
         if len(good) == 1:
             return [(None, error)]
     return [outcome for pair in good for outcome in _attempts([pair], work)]
+
+
+class WriteBehind:
+    """Hands items to a function in one background thread, in their order, while the caller goes on.
+
+    Use as a context: its end waits until all are done. At most ``ahead`` items wait.
+
+    Args:
+        consume: what is done with an item.
+        ahead: items that may wait.
+    """
+
+    def __init__(self, consume: Callable[[Any], object], ahead: int) -> None:
+        self._consume, self._waiting = consume, queue.Queue[Any](maxsize=ahead)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="ovseg-writer", daemon=True)
+
+    def put(self, item: object) -> None:
+        """One more item; waits while too many do.
+
+        Raises:
+            Exception: what ``consume`` raised for an earlier item; none after that one is consumed.
+        """
+        self._raise()
+        self._waiting.put(item)
+
+    def __enter__(self) -> WriteBehind:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._waiting.put(_END)
+        self._thread.join()
+        if kind is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not _END:
+            if self._error is None:
+                try:
+                    self._consume(item)
+                except Exception as error:  # raised where the caller is
+                    self._error = error
+
+
+_END = object()
+"""What ends the queue of a :class:`WriteBehind`."""

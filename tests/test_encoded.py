@@ -192,3 +192,18 @@ def test_load_takes_names_or_a_config():
         ovseg.load("claerclip")
     with pytest.raises((ValueError, OSError), match="nowhere"):
         ovseg.load("nowhere/config.py")
+
+
+def test_photos_encoded_together_give_what_each_gives(tmp_path):
+    model, other = build("clearclip"), PHOTO[:, ::-1][:100].copy()
+    encoded = model.encode_batch([PHOTO, other])
+    wording = model.wording(SECOND, "sky")
+    assert model.vocabulary is None and wording.vocabulary.background == 2
+    for one, photo in zip(encoded, (PHOTO, other), strict=True):
+        expected = model.encode(photo).segment(FIRST)
+        np.testing.assert_array_equal(one.segment(FIRST).labels, expected.labels)
+        np.testing.assert_array_equal(one.image, photo)
+    with pytest.raises(ValueError, match="1 names for 2 photos"):
+        model.encode_batch([PHOTO, other], names=["a.jpg"])
+    with pytest.raises(TypeError):
+        model.encode_batch("a.jpg")

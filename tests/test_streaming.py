@@ -8,7 +8,7 @@ import pytest
 
 import ovseg
 from ovseg.datasets.errors import ImageReadError
-from ovseg.streaming import in_batches, read_ahead
+from ovseg.streaming import WriteBehind, in_batches, read_ahead
 
 
 def readers() -> list[threading.Thread]:
@@ -134,3 +134,46 @@ def test_a_stream_says_at_once_what_is_wrong(model):
     with pytest.raises(ValueError, match="no vocabulary"):
         ovseg.load("clearclip", weights="nano").stream([])
     assert list(model.stream([])) == []
+
+
+def test_what_is_put_is_done_in_order_behind_the_caller():
+    done, begun = [], threading.Event()
+
+    def consume(item):
+        begun.wait(5)
+        done.append(item)
+
+    with WriteBehind(consume, 3) as behind:
+        for item in range(3):
+            behind.put(item)
+        assert not done  # the caller went on
+        begun.set()
+    assert done == [0, 1, 2]
+
+
+def test_an_error_behind_is_raised_here_and_ends_the_work():
+    done = []
+
+    def consume(item):
+        if item == 1:
+            raise OSError("disk full")
+        done.append(item)
+
+    with pytest.raises(OSError, match="disk full"):
+        with WriteBehind(consume, 2) as behind:
+            for item in range(50):
+                behind.put(item)
+                time.sleep(0.002)
+    assert done == [0] and item < 49
+    with pytest.raises(OSError, match="disk full"):  # of the last item: at the end
+        with WriteBehind(consume, 2) as behind:
+            behind.put(1)
+
+
+def test_an_error_of_the_caller_is_the_one_that_is_raised():
+    done = []
+    with pytest.raises(KeyError):
+        with WriteBehind(done.append, 2) as behind:
+            behind.put(0)
+            raise KeyError
+    assert done == [0] and not [t for t in threading.enumerate() if t.name == "ovseg-writer"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ovseg.cli._output import say
 from ovseg.errors import SetupError
@@ -13,16 +13,24 @@ if TYPE_CHECKING:
     from ovseg import Segmenter
 
 
-def add_model_options(parser: argparse.ArgumentParser, method: bool = True, classes: bool = True) -> None:
+def add_model_options(
+    parser: argparse.ArgumentParser, method: bool = True, classes: bool = True, several: bool = False
+) -> None:
     """Words, weights, method, config, device, precision.
 
     Args:
         parser: gets them.
         method: ``False``: leave ``--method`` to the command.
         classes: whether the words must be given.
+        several: ``--classes`` may be given several times, with names, and is a list.
     """
+    more: dict[str, Any] = {"action": "append", "metavar": "[NAME=]WORDS"} if several else {}
     parser.add_argument(
-        "--classes", required=classes, help="comma-separated words, a class file, or the name of a packaged vocabulary"
+        "--classes",
+        required=classes,
+        help="comma-separated words, a class file, or the name of a packaged vocabulary"
+        + ("; may be given several times" if several else ""),
+        **more,
     )
     parser.add_argument(
         "--model", default="nano-photo", help="CLIP weights by catalogue name (default: nano-photo, embedded)"

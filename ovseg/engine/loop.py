@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -27,34 +23,11 @@ from ovseg.describing import describe
 from ovseg.engine.class_words import check_model, is_packaged
 from ovseg.engine.progress import EvalProgress
 from ovseg.engine.state import EvalState
+from ovseg.engine.stopping import stop_asked_for
 from ovseg.evaluation.confusion import summarise
 from ovseg.evaluation.metric import SegMetric
 from ovseg.evaluation.result import config_hash
 from ovseg.registry import LOOPS
-
-
-@contextmanager
-def _stop_between_batches() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM (a cluster's notice) set the event; a second one interrupts at once, as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
-        yield event
-        return
-
-    def stop(number: int, frame: object) -> None:
-        event.set()
-        restore()
-
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-    try:
-        yield event
-    finally:
-        restore()
 
 
 @LOOPS.register_module()
@@ -134,7 +107,7 @@ class OVTestLoop(BaseLoop):
         console = Console(stderr=True) if self.rank == 0 else None
         started = saved = time.monotonic()
         try:
-            with _stop_between_batches() as stop, EvalProgress(total, console=console) as progress:
+            with stop_asked_for() as stop, EvalProgress(total, console=console) as progress:
                 for index, batch in enumerate(self.dataloader):
                     count = len(batch["inputs"])
                     self.run_iter(index, batch)

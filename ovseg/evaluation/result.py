@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
@@ -214,12 +214,12 @@ def _portable(value: object) -> object:
     return value.replace(str(_ROOT), "") if isinstance(value, str) else value
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of ovseg, Python and the libraries that shape numbers."""
+def library_versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of ovseg, Python, the libraries that shape numbers, and ``more`` by their distributions' names."""
     from ovseg import __version__
 
     versions = {"ovseg": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *more):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

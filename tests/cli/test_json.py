@@ -59,6 +59,23 @@ def test_segment(capsys, photo):
     assert last["failed"] == 1 and last["files"] == {"csv": "out/areas.csv"} and "naclip" in last["protocol"]
 
 
+def test_bulk(capsys, photo):
+    folder = photo.parent / "photos"
+    folder.mkdir()
+    photo.rename(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no photo")
+    words = ("--classes", "a=cat, grass", "--classes", "b=sky, wall", "--model", "nano", "--short-side", 64)
+    arguments = ("bulk", folder, *words, "--out", photo.parent / "out")
+    (line,) = run(capsys, *arguments, "--dry-run")
+    assert (line["photos"], line["shards"], line["finished"]) == (2, 1, 0) and line["seconds_per_photo"] > 0
+    shard, last = run(capsys, *arguments, status=1)
+    assert (shard["shard"], shard["done"], shard["failed"]) == (0, 1, 1) and last["left"] == 0 and last["new"] == 2
+    (last,) = run(capsys, *arguments, status=1)
+    assert last["new"] == 0 and last["photos"] == 2
+    (line,) = run(capsys, *arguments, "--format", "png", status=2)
+    assert line["kind"] == "error" and "made_with.formats" in line["error"]
+
+
 def test_env(capsys):
     (line,) = run(capsys, "env")
     assert line["facts"]["python"].startswith("3.") and {"operator", "backend", "reasons"} <= set(line["operators"][0])

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -55,7 +54,13 @@ def test_disks_that_take_nothing(tmp_path, monkeypatch, number):
     def refuse(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(SetupError, match=os.strerror(number)):
         with hold_work_dir(tmp_path):
             pass
+
+
+def test_what_a_killed_run_left_goes(tmp_path):
+    (tmp_path / ".probe").write_bytes(b"left")
+    with hold_work_dir(tmp_path):
+        assert not (tmp_path / ".probe").exists()
