@@ -73,9 +73,14 @@ def picture(pixels: np.ndarray, caption: str, max_width: int = 1200, quality: in
     image.thumbnail((max_width, 1 << 16))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    data = base64.b64encode(file.getvalue()).decode()
-    size = f'width="{image.width}" height="{image.height}"'
-    source = f"data:image/jpeg;base64,{data}"
+    return jpeg(file.getvalue(), caption)
+
+
+def jpeg(data: bytes, caption: str) -> str:
+    """A figure that holds the picture of a JPEG file, as it is; ``caption``: text below it."""
+    with Image.open(io.BytesIO(data)) as image:
+        size = f'width="{image.width}" height="{image.height}"'
+    source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return (
         f'<figure><img {size} src="{source}" alt="{text(caption)}" loading="lazy">'
         f"<figcaption>{text(caption)}</figcaption></figure>"

@@ -45,18 +45,27 @@ def run_suite(args: argparse.Namespace) -> int:
         for data in suite.datasets:
             for method in suite.methods:
                 say(f"{data.name} · {method.name}", "bold")
-                cells.append(_cell(suite, method, data, folder, fingerprints, args.resume))
+                cells.append(_cell(suite, method, data, folder, fingerprints, args.resume, args.report is not None))
                 emit("cell", **asdict(cells[-1]))
                 files = write_tables(suite, cells, folder)  # nothing finished is lost
+    if args.report is not None:
+        files["report"] = args.report
+        _write_report(suite, cells, args.report)
     _print(suite, cells)
     wrong = [cell for cell in cells if cell.ok is False or cell.mIoU is None]
     emit("suite", suite=suite.name, cells=len(cells), wrong=len(wrong), files=files)
-    say(f"tables: {', '.join(map(str, files.values()))}", stderr=False)
+    say(f"written: {', '.join(map(str, files.values()))}", stderr=False)
     return PART if wrong else DONE
 
 
 def _cell(
-    suite: Suite, method: SuiteMethod, data: SuiteData, folder: Path, fingerprints: dict[str, str], resume: bool
+    suite: Suite,
+    method: SuiteMethod,
+    data: SuiteData,
+    folder: Path,
+    fingerprints: dict[str, str],
+    resume: bool,
+    report: bool,
 ) -> Cell:
     """One cell, evaluated or found finished; what keeps it from running is its verdict."""
     from ovseg.datasets.errors import DatasetNotFound
@@ -79,11 +88,22 @@ def _cell(
                 notes=notes,
                 pictures=suite.pictures,
                 resume=begun,
+                report=report,
             )
     except (DatasetNotFound, WeightsError, OSError, ValueError) as error:
         say(f"not run: {error}", "red")
         cell = Cell(method.name, data.name, verdict=f"not run: {' '.join(str(error).split())}")
     return cell.judged(suite)
+
+
+def _write_report(suite: Suite, cells: list[Cell], path: Path) -> None:
+    """The error reports of all cells as one page."""
+    from ovseg.datasets.files import atomic_path
+    from ovseg.report import suite_page
+
+    folders = [(cell.method, cell.dataset, Path(cell.work_dir) / "report") for cell in cells]
+    with atomic_path(path) as temporary:
+        temporary.write_text(suite_page(suite.name, folders), encoding="utf-8")
 
 
 def _print(suite: Suite, cells: list[Cell]) -> None:

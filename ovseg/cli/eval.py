@@ -4,6 +4,7 @@
     ovseg eval CONFIG --images photos --masks masks --classes names.txt    # a folder in the place of the benchmark
     ovseg eval --suite suite.yaml --work-dir OUT                           # methods x data sets, one table
     ovseg eval CONFIG --show-dir pictures --limit 20
+    ovseg eval CONFIG --report report.html                                 # where it errs, as one page
     ovseg eval CONFIG --cfg-options short_side=448 model.head.logit_scale=50
     torchrun --nproc_per_node 8 tools/test.py CONFIG --launcher pytorch
 
@@ -46,6 +47,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--work-dir", help="where results go (default: work_dirs/NAME_OF_CONFIG)")
     parser.add_argument("--out", help="folder for the predicted label maps (PNG of class indices)")
     parser.add_argument("--show-dir", help="folder for pictures: photo, ground truth and prediction side by side")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="where it errs, as one HTML page; also of a suite")
     parser.add_argument("--limit", type=count, help="evaluate only the first N samples")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
     parser.add_argument("--per-class", action="store_true", help="print all classes, not only the best and worst")
@@ -126,6 +128,10 @@ def run(args: argparse.Namespace) -> int:
     cfg = make_config(args)
     with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):
         runner = EvalRunner.from_cfg(cfg)
+        if args.report is not None:
+            from ovseg.report import ReportHook
+
+            runner.register_hook(ReportHook(args.report))
         runner.test()
         status = report(runner, args.per_class) if is_main_process() else DONE
     if runner.test_loop.is_repeat and (args.out or args.show_dir) and is_main_process():
@@ -149,6 +155,10 @@ def report(runner: EvalRunner, per_class: bool = False) -> int:
         say(f"everything about this run: {Path(runner.work_dir) / hook.json_name}", stderr=False)
     if failures:
         console.print(failure_table(failures))
+    errors = next((h.facts for h in runner.hooks if hasattr(h, "facts")), None)
+    if errors:
+        say(f"error report: {errors['page']}", stderr=False)
+        emit("errors", **errors)
     status = SKIPPED if failures else DONE
     found = {} if hook is None or hook.row is None else {"row": vars(hook.row), "per_class": hook.per_class}
     emit("result", work_dir=runner.work_dir, failures=failures, **{"row": None, "per_class": None, **found})

@@ -96,9 +96,9 @@ class VisualizationHook(Hook):
         for i, sample in enumerate(outputs):
             if self.first is not None and sample.metainfo["sample_idx"] >= self.first:
                 continue
-            pred = _labels(sample, "pred_sem_seg")
-            truth = _labels(sample, "gt_sem_seg") if "gt_sem_seg" in sample else None
-            photo = _photo(sample, data_batch["inputs"][i], pred.shape)
+            pred = labels_of(sample, "pred_sem_seg")
+            truth = labels_of(sample, "gt_sem_seg") if "gt_sem_seg" in sample else None
+            photo = photo_of(sample, data_batch["inputs"][i], pred.shape)
             picture = draw_comparison(photo, truth, pred, names, self.max_side, self.alpha)
             with atomic_path(self.show_dir / f"{sample_name(sample)}.png") as temporary:
                 Image.fromarray(picture).save(temporary)
@@ -123,7 +123,7 @@ class PredictionHook(Hook):
         """Write the label maps of a batch."""
         classes = len(runner.test_loop.metric.names)
         for sample in outputs:
-            write_labels(self.out_dir / f"{sample_name(sample)}.png", _labels(sample, "pred_sem_seg"), classes)
+            write_labels(self.out_dir / f"{sample_name(sample)}.png", labels_of(sample, "pred_sem_seg"), classes)
 
 
 def sample_name(sample: SegDataSample) -> str:
@@ -131,11 +131,12 @@ def sample_name(sample: SegDataSample) -> str:
     return sample.metainfo.get("name") or Path(sample.metainfo["img_path"]).stem
 
 
-def _labels(sample: SegDataSample, key: str) -> np.ndarray:
+def labels_of(sample: SegDataSample, key: str) -> np.ndarray:
+    """A map ``[H, W]`` of a sample: ``pred_sem_seg``, ``gt_sem_seg``."""
     return sample.get(key).data.squeeze(0).cpu().numpy()
 
 
-def _photo(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.ndarray:
+def photo_of(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.ndarray:
     """The photo at the size of its labels: the file, or, where the pipeline cropped, the model's input resized."""
     try:
         photo = read_image(sample.metainfo["img_path"])
@@ -172,7 +173,7 @@ class SpreadHook(Hook):
         rows = []
         for sample in outputs:
             matrix = torch.zeros(len(metric.names), len(metric.names), dtype=torch.int64)
-            truth, guess = _labels(sample, "gt_sem_seg"), _labels(sample, "pred_sem_seg")
+            truth, guess = labels_of(sample, "gt_sem_seg"), labels_of(sample, "pred_sem_seg")
             confusion_update(matrix, guess, truth, metric.dataset_meta["ignore_index"])
             rows.append(json.dumps({"photo": sample_name(sample), "matrix": matrix.tolist()}) + "\n")
         with self.file.open("a", encoding="utf-8") as file:

@@ -92,6 +92,11 @@ class OVTestLoop(BaseLoop):
         """The data set under evaluation."""
         return self.dataloader.dataset
 
+    @property
+    def done(self) -> frozenset[int]:
+        """Indices of the samples that all processes have evaluated, earlier runs included, once the loop has run."""
+        return frozenset(self._done_by_all)
+
     def run(self) -> dict[str, float]:
         """Evaluate; returns the metrics by name, in percent.
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
 from ovseg.evaluation import confusion_update, summarise
+from ovseg.evaluation.error_statistics import NEAR, boundary_distance
 
 CORRECT, CONFUSED, IGNORED = 0, 1, 2
-NEAR = 5
-"""Pixels from a boundary of the ground truth within which an error is one of drawing rather than of naming."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +103,3 @@ def error_map(labels: np.ndarray, truth: np.ndarray, names: Sequence[str], ignor
     summary = summarise(matrix)
     near_share = float(near[wrong].mean()) if wrong.any() else 0.0
     return ErrorMap(kinds, distance, tuple(found), summary.aAcc, summary.mIoU, near_share)
-
-
-def boundary_distance(truth: np.ndarray) -> np.ndarray:
-    """Pixels from every pixel to the nearest boundary of a label map, float32 ``[H, W]``.
-
-    Pixels at a boundary, on either side, have distance 0; without any boundary all are infinite.
-    """
-    edge = np.zeros(truth.shape, bool)
-    down, right = truth[1:] != truth[:-1], truth[:, 1:] != truth[:, :-1]
-    edge[1:] |= down
-    edge[:-1] |= down
-    edge[:, 1:] |= right
-    edge[:, :-1] |= right
-    if not edge.any():
-        return np.full(truth.shape, np.inf, np.float32)
-    return cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

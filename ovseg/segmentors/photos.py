@@ -34,6 +34,8 @@ class PhotoSegmentor(WordModel):
 
     probability_scale: float | None = None
     """Of the queries, see :class:`ovseg.queries.Queries`."""
+    keep_confidence = False
+    """Whether :meth:`forward` leaves ``pred_best`` and ``pred_confidence``, too; a second pass over the scores."""
 
     @torch.inference_mode(False)  # parts and buffers made in it could never be trained
     def __init__(self, *, head: dict | None = None, label_refiners: Sequence[dict] = (), **words: Any) -> None:
@@ -177,7 +179,9 @@ class PhotoSegmentor(WordModel):
         """MMEngine's entry: uint8 RGB images of any sizes, data samples with ``ori_shape``.
 
         Returns:
-            the data samples with ``pred_sem_seg`` (int32 ``[1, H, W]`` at the original size).
+            the data samples with ``pred_sem_seg`` (int32 ``[1, H, W]`` at the original size); with
+            :attr:`keep_confidence` also ``pred_best`` (int32) and ``pred_confidence`` (float32): the class of the
+            largest probability of every pixel before any threshold and label refiner, and that probability.
 
         Raises:
             ValueError: for another mode.
@@ -189,6 +193,14 @@ class PhotoSegmentor(WordModel):
             self.prepare(image, tuple(sample.ori_shape[:2]), first, ids)
             for image, sample, (first, ids) in zip(inputs, data_samples, extras, strict=True)
         ]
-        for sample, labels in zip(data_samples, self.predict(photos), strict=True):
-            sample.pred_sem_seg = PixelData(data=labels[None])
+        if not self.keep_confidence:
+            for sample, labels in zip(data_samples, self.predict(photos), strict=True):
+                sample.pred_sem_seg = PixelData(data=labels[None])
+            return list(data_samples)
+        wording = self.wording()
+        for sample, encoded in zip(data_samples, self.encode(photos), strict=True):
+            decision = self.decide(encoded, wording, top=1)
+            sample.pred_sem_seg = PixelData(data=decision.labels[None])
+            sample.pred_best = PixelData(data=decision.top_classes)
+            sample.pred_confidence = PixelData(data=decision.top_probabilities)
         return list(data_samples)

@@ -21,6 +21,7 @@ from ovseg.engine.own_data import use_dataset
 from ovseg.errors import SetupError
 from ovseg.evaluation.result import config_hash, git_commit
 from ovseg.registry import DATASETS, SCOPE
+from ovseg.report import ReportHook
 from ovseg.suite.definition import Suite, SuiteData, SuiteMethod
 from ovseg.text.vocabulary import packaged_vocabularies
 
@@ -201,6 +202,7 @@ def evaluate_cell(
     notes: list[str],
     pictures: int = 0,
     resume: bool = False,
+    report: bool = False,
 ) -> Cell:
     """Run one cell and keep what was found in ``cell.json``.
 
@@ -212,6 +214,7 @@ def evaluate_cell(
         notes: what was changed in the config.
         pictures: of the first samples, into ``work_dir/pictures``.
         resume: go on with what an interrupted run left.
+        report: gather errors into ``work_dir/report``, see :mod:`ovseg.report`.
 
     Raises:
         SetupError, DatasetNotFound, WeightsError, OSError: if it cannot run.
@@ -222,6 +225,8 @@ def evaluate_cell(
     runner = EvalRunner.from_cfg(cfg)
     if pictures:
         runner.register_hook(VisualizationHook(work_dir / "pictures", max_side=480, first=pictures))
+    if report:
+        runner.register_hook(ReportHook(worst=3, examples=False))
     runner.test()
     row = next(hook for hook in runner.hooks if isinstance(hook, ResultHook)).row
     values: Mapping[str, object] = asdict(row)
