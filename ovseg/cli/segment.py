@@ -4,9 +4,11 @@
     ovseg segment photos/ --classes words.txt --out results/ --format overlay,coco,csv
     ovseg segment trip/*.jpg extra.png --classes "tree, road" --method sclip --model openai/ViT-B-16 --out results/
     ovseg segment film.mp4 --classes "road; street, car, sky" --out seen.mp4
+    ovseg segment scene.tif --bands 4,3,2 --stretch 2,98 --classes "water, forest, field" --out labels.tif
 
 IMAGE is a file, a folder or a quoted glob; any number of them. A film is segmented frame by frame: its overlays become
-a film again, with one legend and colours that stay; other formats get a file per frame, or a row.
+a film again, with one legend and colours that stay; other formats get a file per frame, or a row. A GeoTIFF of any size
+is read in tiles when bands, a stretch or a tile's size are given, and gives a GeoTIFF of class indices.
 
 Words are separated by commas, synonyms of one class by semicolons ("sofa; couch, cat"); or a class file (one class per
 line, CVAT's labelmap.txt, JSON, YAML, CSV, ...), or the name of a packaged vocabulary ("ade20k").
@@ -29,6 +31,7 @@ from rich.text import Text
 from ovseg.cli._formats import FORMATS, Source, Writer, label_file, parse_formats, writers_of
 from ovseg.cli._model import add_model_options, load_model
 from ovseg.cli._output import emit, say
+from ovseg.cli._scene import add_scene_arguments, is_scene, run_scene
 from ovseg.cli._status import DONE, PART
 from ovseg.errors import SetupError
 
@@ -57,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--labels", action="store_true", help="as --format overlay,labels")
     parser.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
+    add_scene_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -139,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
     from ovseg.engine.memory import keep_freed_memory
 
     keep_freed_memory()
+    if is_scene(args):
+        return run_scene(args)
     if not 0 <= args.alpha <= 1:
         raise SetupError(f"--alpha {args.alpha}: give a number from 0 to 1")
     formats = parse_formats(args.format)
