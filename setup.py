@@ -81,6 +81,7 @@ setup(
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "bank": ["faiss-cpu>=1.9"],
         "scale": ["ray[data]>=2.50", "pyarrow>=20", "webdataset>=1.0", "fsspec>=2025.1"],
+        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
         "geo": ["rasterio>=1.4"],
         "heif": ["pillow-heif>=1.0"],
         "results": ["pandas>=2", "supervision>=0.25", "matplotlib>=3.8"],  # to_pandas(), to_supervision(), plot()
@@ -104,6 +105,8 @@ setup(
             "ipykernel>=6.29",
             "matplotlib>=3.8",
             "transformers>=5",  # configs of mask transformers build
+            "pyarrow>=20",  # tests of `ovseg bulk`
+            *("fastapi>=0.115", "uvicorn>=0.30", "httpx>=0.27"),  # and of `ovseg serve`
         ],
         "test-web": ["playwright>=1.50"],  # drives the system's own chromium: never `playwright install`
     },
