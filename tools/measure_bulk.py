@@ -138,12 +138,12 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    photos = [row["photos"] for row in rows]
-    axes.plot(photos, [row["memory_mib"] for row in rows], color="#3b74b8")
-    axes.set(xlabel="photos", ylabel="resident memory, MiB", ylim=(0, None))
+    photos, memory, files = ([float(str(row[key])) for row in rows] for key in ("photos", "memory_mib", "open_files"))
+    axes.plot(photos, memory, color="#3b74b8")
+    axes.set(xlabel="photos", ylabel="resident memory, MiB", ylim=(0, 1.2 * max(memory)))
     right = axes.twinx()
-    right.plot(photos, [row["open_files"] for row in rows], color="#b4642a", linestyle="--")
-    right.set(ylabel="open files (dashed)", ylim=(0, None))
+    right.plot(photos, files, color="#b4642a", linestyle="--")
+    right.set(ylabel="open files (dashed)", ylim=(0, 2 * max(files)))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
