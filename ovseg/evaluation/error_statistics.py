@@ -23,6 +23,7 @@ ZONES = ("small object", "boundary", "interior")
 boundary; else neither: a wrong one there is a matter of naming, not of drawing."""
 BINS = 15
 """Of equal width, for confidences in 0..1 (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
+_TABLE = 1 << 22  # entries up to which counting in a table beats sorting
 
 
 def boundary_distance(truth: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def photo_errors(
     small, sizes = _objects(pred, truth, valid)
     zones = np.where(small, 0, np.where(boundary_distance(truth) <= NEAR, 1, 2))
     keys = (zones[valid].astype(np.int64) * classes + truth[valid]) * classes + pred[valid]
-    found, counts = np.unique(keys, return_counts=True)
+    found, counts = _counted(keys, len(ZONES) * classes**2)
     pairs = np.stack([found // classes**2, found // classes % classes, found % classes, counts], axis=1)
     if best is None or confidence is None:
         return PhotoErrors(pairs, sizes)
@@ -143,21 +144,38 @@ def _objects(pred: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> tuple[np
     """Pixels of small objects, bool ``[H, W]``, and the rows of :attr:`PhotoErrors.sizes`."""
     small, sizes = np.zeros(truth.shape, bool), np.zeros((len(SIZES), 5))
     for label in np.unique(truth[valid]):
-        count, objects, stats, _ = cv2.connectedComponentsWithStats((truth == label).astype(np.uint8), connectivity=8)
+        there, taken = truth == label, (pred == label) & valid
+        box = _box(there | taken)
+        there, taken = there[box], taken[box]
+        count, objects, stats, _ = cv2.connectedComponentsWithStats(there.astype(np.uint8), connectivity=8)
         area = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
         group = np.searchsorted(np.array(SIZES) * truth.size, area)
         group[0] = len(SIZES)  # everything else, which is no object
-        taken = (pred == label) & valid
         right = np.bincount(objects[taken], minlength=count)
         regions, region = cv2.connectedComponents(taken.astype(np.uint8), connectivity=8)
-        beyond = np.bincount(region[taken & (truth != label)], minlength=regions)
-        touching = np.unique(objects[taken].astype(np.int64) * regions + region[taken])
+        beyond = np.bincount(region[taken & ~there], minlength=regions)
+        touching, _ = _counted(objects[taken].astype(np.int64) * regions + region[taken], count * regions)
         false = np.bincount(touching // regions, beyond[touching % regions], minlength=count)
         iou = right / np.maximum(1, area + false)
         for column, weight in enumerate((None, iou, iou >= 0.5, area, right)):
             sizes[:, column] += np.bincount(group, weight, len(SIZES) + 1)[: len(SIZES)]
-        small |= (group == 0)[objects]
+        small[box] |= (group == 0)[objects]
     return small, sizes
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The smallest part of a map ``[H, W]`` that holds all of a mask with at least one pixel."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _counted(values: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The different values among integers ``0..end - 1``, ascending, and how often each occurs."""
+    if end > _TABLE:
+        return np.unique(values, return_counts=True)
+    counts = np.bincount(values, minlength=end)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 @dataclass(frozen=True)
@@ -297,6 +315,7 @@ class ErrorStatistics:
         ]
         return {
             "photos": self.photos,
+            "mIoU": summarise(self.matrix).mIoU if self.matrix.any() else None,
             "zones": self.zones(),
             "confused": pairs,
             "sizes": self.by_size(),

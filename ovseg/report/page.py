@@ -221,11 +221,20 @@ def suite_page(title: str, cells: Sequence[tuple[str, str, Path]]) -> str:
         sizes = [_number(facts["sizes"][i]["IoU"], 1) for i in (0, -1)]
         first = facts["confused"][0] if facts["confused"] else None
         worst = _NONE if first is None else pages.text(f"{first['truth']} for {first['predicted']}")
-        rows.append([pages.text(method), pages.text(dataset), *zones, *sizes, _number(facts["ece"], 2), worst])
+        miou = _number(facts["mIoU"], 2)
+        rows.append([pages.text(method), pages.text(dataset), miou, *zones, *sizes, _number(facts["ece"], 2), worst])
         name = pages.text(f"{dataset} · {method}")
         body.append(f"<details><summary><b>{name}</b></summary>{sections}</details>")
-    head = ["method", "data set", *(f"accuracy, {zone}" for zone in ZONES), "IoU, smallest", "IoU, largest", "ECE"]
-    body.insert(1, pages.table([*head, "taken most: class for"], rows))
+    head = [
+        "method",
+        "data set",
+        "mIoU",
+        *(f"accuracy, {zone}" for zone in ZONES),
+        "IoU, smallest",
+        "IoU, largest",
+        "ECE",
+    ]
+    body.insert(1, pages.table([*head, "most confused"], rows))
     if missing:
         body += ["<h2>Without a report</h2><ul>", *missing, "</ul>"]
     return pages.page(title, body)

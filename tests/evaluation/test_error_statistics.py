@@ -64,6 +64,14 @@ def test_pixels_on_another_object_of_the_class_do_not_count_against_one():
     }
 
 
+def test_counting_by_a_table_and_by_sorting_agree(maps, monkeypatch):
+    pred, truth = maps
+    table = photo_errors(pred, truth, 3)
+    monkeypatch.setattr("ovseg.evaluation.error_statistics._TABLE", 0)
+    by_sorting = photo_errors(pred, truth, 3)
+    assert np.array_equal(table.pairs, by_sorting.pairs) and np.array_equal(table.sizes, by_sorting.sizes)
+
+
 def test_size_groups_include_their_bounds():
     for area, group in ((3, 0), (4, 1), (27, 1), (28, 2), (90, 2), (91, 3), (270, 3), (271, 4)):
         truth = np.zeros((30, 30), np.uint8)
