@@ -213,10 +213,13 @@ def run_compare(args: argparse.Namespace, console: Console) -> int:
 def run_ops(args: argparse.Namespace, console: Console) -> int:
     """Operators: time ratio and memory of the official structure and of ovseg."""
     clock = Clock(args.clock)
-    found = [compare_case(name, args.full, args.repeats, clock) for name in args.ops or CASES]
+    found: list[Comparison] = []
+    for name in args.ops or CASES:
+        found.append(compare_case(name, args.full, args.repeats, clock))
+        _say_row(console, ops_row(found[-1]))  # minutes apart at full size: what is measured is not lost
+        if args.csv:
+            write_csv(args.csv, [ops_row(f) | machine() for f in found])
     console.print(ops_table(found, f"{args.threads} thread(s), {args.clock} time, median of {args.repeats}"))
-    if args.csv:
-        write_csv(args.csv, [ops_row(f) | machine() for f in found])
     return 0
 
 
