@@ -23,6 +23,7 @@ class BrightnessModel(BaseModel):
         num_classes: classes predicted.
         fail_on: name of a sample at which it raises.
         interrupt_on: name of a sample at which the process gets ``interrupt_with``.
+        die_once: file with the name of a sample; the process that meets it removes the file and is gone.
         log: file that gets the name of every sample seen.
         vocabulary: words that it claims to have.
     """
@@ -33,6 +34,7 @@ class BrightnessModel(BaseModel):
         fail_on: str | None = None,
         interrupt_on: str | None = None,
         log: str | None = None,
+        die_once: str | None = None,
         vocabulary: object = None,
     ) -> None:
         super().__init__(BaseDataPreprocessor())
@@ -40,6 +42,7 @@ class BrightnessModel(BaseModel):
         if vocabulary is not None:
             self.vocabulary = Vocabulary.of(vocabulary)
         self.num_classes, self.fail_on, self.interrupt_on, self.log = num_classes, fail_on, interrupt_on, log
+        self.die_once = die_once
 
     def forward(self, inputs, data_samples, mode="predict"):
         assert mode == "predict" and not self.training and not torch.is_grad_enabled()
@@ -51,6 +54,9 @@ class BrightnessModel(BaseModel):
                 raise RuntimeError("out of memory, say")
             if sample.name == self.interrupt_on:
                 os.kill(os.getpid(), signal.SIGTERM)
+            if self.die_once and os.path.exists(self.die_once) and open(self.die_once).read() == sample.name:
+                os.unlink(self.die_once)
+                os.kill(os.getpid(), signal.SIGKILL)
             brightness = image.float().mean(0)[None, None] * self.gain
             resized = F.interpolate(brightness, size=tuple(sample.ori_shape), mode="bilinear")[0]
             labels = (resized / 256 * self.num_classes).int().clamp(0, self.num_classes - 1)

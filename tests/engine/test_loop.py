@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,7 @@ from mmengine.config import Config
 from ovseg.datasets import DatasetNotFound
 from ovseg.engine import EvalRunner, EvalState, ResumeError, SetupError
 from ovseg.evaluation import confusion_update, summarise
-
-ROOT = Path(__file__).parents[2]
+from tests.launching import cause, evaluate_with
 
 
 def run(path: Path, work_dir: Path, resume: bool = False, **options) -> EvalRunner:
@@ -158,20 +155,35 @@ def test_state_is_saved_while_running(config_file, tmp_path, monkeypatch):
     assert saved == [1, 2, 3]
 
 
-def test_two_processes_give_the_digits_of_one(config_file, tmp_path):
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_several_processes_give_the_digits_of_one(config_file, tmp_path, processes):
     path = config_file("ade847")
     one = run(path, tmp_path / "one")
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(ROOT / "tools/test.py"), str(path), "--launcher", "pytorch"]
-    done = subprocess.run(
-        [*command, "--work-dir", str(tmp_path / "two")], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = evaluate_with(processes, path, tmp_path / "two")
     result = json.loads((tmp_path / "two/result.json").read_text())
-    assert result["processes"] == 2 and result["images"] == 3
+    assert result["processes"] == processes and result["images"] == 3
     assert {k: result[k] for k in one.metrics} == one.metrics
     assert done.stdout.count("per class") == 1, "only the first process prints"
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(config_file, tmp_path):
+    path = config_file("ade847", die_once=str(tmp_path / "victim"))
+    one = run(path, tmp_path / "one")
+    (tmp_path / "victim").write_text(one.test_loop.dataset[1]["data_samples"].name)
+    started = time.monotonic()
+    with pytest.raises(AssertionError, match="^exit codes .*-9"):
+        evaluate_with(2, path, tmp_path / "two")
+    assert time.monotonic() - started < 60
+    evaluate_with(2, path, tmp_path / "two", "--resume")
+    result = json.loads((tmp_path / "two/result.json").read_text())
+    assert result["images"] == 3 and {k: result[k] for k in one.metrics} == one.metrics
+
+
+def test_what_several_processes_say_begins_with_the_cause():
+    said = "KeyError: 1\nW1 torch/distributed/elastic/multiprocessing/api.py:1028] Sending\n exitcode  : 1 (pid: 7)"
+    assert cause(said) == "exit codes 1\nKeyError: 1"
+    assert cause("a" * 9000, 100) == "a" * 50 + "\n[...]\n" + "a" * 50
 
 
 def test_states_of_several_processes_are_merged(tmp_path):

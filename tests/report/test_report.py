@@ -1,9 +1,6 @@
 """The error report of an evaluation: in one go, interrupted, by two processes, over a run without one, of a suite."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from ovseg.report import ReportHook, suite_page
 from ovseg.report.store import ReportStore, collect
 from tests.cli.json_lines import run as run_command
 from tests.engine.conftest import config_file  # noqa: F401
+from tests.launching import evaluate_with
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,14 +85,7 @@ def test_a_run_that_had_none_is_told(config_file, tmp_path):  # noqa: F811
 def test_two_processes_give_the_page_of_one(config_file, tmp_path):  # noqa: F811
     path = config_file("ade847")
     one = run(path, tmp_path / "one")
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(ROOT / "tools/test.py"), str(path), "--launcher", "pytorch", "--work-dir"]
-    report = ["--report", str(tmp_path / "two.html")]
-    done = subprocess.run(
-        [*command, str(tmp_path / "two"), *report], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    evaluate_with(2, path, tmp_path / "two", "--report", str(tmp_path / "two.html"))
     assert sorted(p.name for p in (tmp_path / "two/report").glob("rank*")) == ["rank0", "rank1"]
     assert same(json.loads((tmp_path / "two/report/report.json").read_text()), one.facts)
     pages = [(tmp_path / "two.html").read_text(), (tmp_path / "one/report/report.html").read_text()]
