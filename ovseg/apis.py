@@ -84,17 +84,30 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
         if changed := _other_settings(config.model, general):
             config.protocol += f"; {weights}'s own settings of {', '.join(changed)}"
         return config
-    (file,) = root.glob(f"*/{method}_vitb16_voc21.py")
+    (file,) = root.glob(f"*/{method}_vitb1[46]_voc21.py")
     config = load_config(file)
     differences = ["words: yours"]
     published = config.model.backbone.weights
-    if weights != published:
+    if weights not in (published, config.model.backbone.get("text")):
         differences.append(f"weights: {weights}, there {published}")
-    config.model.backbone.weights = weights
+    if "text" in config.model.backbone:
+        _check_pair(method, weights, config.model.backbone)
+    else:
+        config.model.backbone.weights = weights
     if config.model.pop("auxiliary_text", None):
         differences.append("no texts beside the names, there definitions of VOC21's classes")
     config.protocol = f"{method} on VOC21 ({file.relative_to(root)}); {'; '.join(differences)}"
     return config
+
+
+def _check_pair(method: str, weights: str, backbone: Mapping) -> None:
+    """Raise SetupError for weights that are neither half of a trained pair of image and text encoder."""
+    if weights not in (backbone.weights, backbone.text):
+        raise SetupError(
+            f"{method} compares words of {backbone.text} with patches of {backbone.weights}, between which its map "
+            f"{backbone.text_map} was trained; {weights} is neither. Name one of the two as weights, or give a config "
+            "with another pair and its map"
+        )
 
 
 def _other_settings(model: Mapping, general: Mapping) -> list[str]:

@@ -139,7 +139,7 @@ class WindowEncoder:
 
     def embed(self, batch: WindowBatch) -> Features:
         """What words are compared with: ``embeddings [B, gh, gw, D]`` float32, whose products with unit vectors are
-        cosines, and ``objectness [B, gh, gw]`` where the attention reports it."""
+        cosines, ``objectness [B, gh, gw]`` where the attention reports it, and what else it wants kept."""
         if self.views is not None:
             return {"embeddings": self.views(batch.windows, lambda w: self.encode(replace(batch, windows=w)))}
         if self.engine is not None and self.engine.takes(*batch.windows.shape[-2:]):
@@ -148,6 +148,7 @@ class WindowEncoder:
             return {"embeddings": self.engine(pixels, axes).permute(0, 2, 3, 1).contiguous()}
         encoded = self.encode(batch)
         features = {"embeddings": unit_patches(encoded)}
+        features |= encoded.kept or {}
         if encoded.objectness is not None:
             features["objectness"] = encoded.objectness.unflatten(1, encoded.grid)
         return features
@@ -156,6 +157,8 @@ class WindowEncoder:
         """Scores ``[B, Q, gh, gw]`` of windows that were embedded."""
         embeddings, objectness = features["embeddings"], features.get("objectness")
         scores = queries.scores(queries.products(embeddings))
+        if self.attention.rescores:
+            scores = self.attention.rescore(scores, features, queries)
         if queries.probability_scale is None or queries.background is None or self.views is not None:
             return scores
         grid = tuple(embeddings.shape[1:3])

@@ -28,6 +28,7 @@ class Queries:
         background: the vocabulary's background class; ``None``: there is none.
         cut_to: class of the pixels that the head's threshold leaves without one; ``None``: no threshold is on.
         probability_scale: ``None``: patches are scored by cosines. A number: by softmax(number * cosine).
+        apart: with a ``probability_scale``, by sigmoid(number * cosine) instead: no query competes with another.
         embed: further words to unit vectors ``[q, D]``, for methods in which words compete that are no classes.
         vocabulary: the words themselves, for methods that embed them with another CLIP, too.
     """
@@ -38,6 +39,7 @@ class Queries:
     background: int | None = None
     cut_to: int | None = None
     probability_scale: float | None = None
+    apart: bool = False
     embed: Callable[[Vocabulary], Tensor] | None = None
     vocabulary: Vocabulary | None = None
 
@@ -53,8 +55,21 @@ class Queries:
         return (self.text @ embeddings.flatten(1, 2).transpose(1, 2)).unflatten(2, embeddings.shape[1:3])
 
     def scores(self, cosines: Tensor) -> Tensor:
-        """What is stitched, ``[B, Q, gh, gw]``: the cosines, or probabilities with ``probability_scale``."""
-        return cosines if self.probability_scale is None else (cosines * self.probability_scale).softmax(dim=1)
+        """What is stitched, ``[B, Q, gh, gw]``: the cosines, or probabilities with ``probability_scale``.
+
+        Where queries are scored apart and a threshold gives pixels to the background, the threshold is the background's
+        score (Talk2DINO's constant channel): its own words, of which the method has none, score 0.
+        """
+        if self.probability_scale is None:
+            return cosines
+        scores = cosines * self.probability_scale
+        if not self.apart:
+            return scores.softmax(dim=1)
+        return scores.sigmoid() * self.competing().to(scores.dtype)[:, None, None]
+
+    def competing(self) -> Tensor:
+        """``[Q]`` bool: queries of other classes than that which the head's threshold gives pixels to."""
+        return self.query_to_class != (-1 if self.cut_to is None else self.cut_to)
 
     def background_query(self) -> int:
         """The first query of the background class; there must be one."""

@@ -24,6 +24,7 @@ class FeatureMap:
         affinity: ``[B, P + N, P + N]`` how much the tokens belong together, where a method reports it for later steps
             (CLIPtrase, CLIPer).
         objectness: ``[B, N]`` in 0..1, how likely a patch shows an object and not background (CLIP-DINOiser).
+        kept: tensors ``[B, ...]`` by name that :meth:`ovseg.attention.LastBlockAttention.rescore` compares with words.
         carried: further tensors ``[B, ...]`` by name that a second pass of the attention starts from (ResCLIP).
     """
 
@@ -32,6 +33,7 @@ class FeatureMap:
     num_prefix: int = 0
     affinity: Tensor | None = None
     objectness: Tensor | None = None
+    kept: dict[str, Tensor] | None = None
     carried: dict[str, Tensor] | None = None
 
     @property

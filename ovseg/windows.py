@@ -34,6 +34,7 @@ class WindowLayout:
         window: ``(height, width)`` of every window before padding.
         padded: ``(height, width)`` after padding.
         offset: rows and columns of padding before the window (top, left).
+        align_corners: the outermost cells lie on the outermost pixels of the padded window, not half a cell inside.
     """
 
     image_size: tuple[int, int]
@@ -41,6 +42,7 @@ class WindowLayout:
     window: tuple[int, int]
     padded: tuple[int, int]
     offset: tuple[int, int]
+    align_corners: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,15 +62,16 @@ class WindowLayout:
             self.offset[axis],
             cells,
             size,
+            self.align_corners,
         )
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # kept for callers inside and outside of it
 def _axis_matrix(
-    length: int, starts: tuple[int, ...], window: int, padded: int, offset: int, cells: int, size: int
+    length: int, starts: tuple[int, ...], window: int, padded: int, offset: int, cells: int, size: int, corners: bool
 ) -> Tensor:
-    up = bilinear_matrix(cells, padded)[offset : offset + window]
+    up = bilinear_matrix(cells, padded, corners)[offset : offset + window]
     placed = torch.zeros(length, len(starts) * cells, dtype=torch.float32, device="cpu")
     visits = torch.zeros(length, dtype=torch.float32, device="cpu")
     for i, start in enumerate(starts):
@@ -93,6 +96,8 @@ class SlidingWindows:
         batch: windows computed at once; does not change the result.
         fit_multiple: resize the normalised image (bilinear) so that both sides are multiples of this and at least the
             crop, unless they are multiples already: windows then share one lattice of patches (Trident 16).
+        align_corners: how scores on a window's grid become scores of its pixels, as torch's ``interpolate`` has it
+            (Talk2DINO: true).
 
     Raises:
         ValueError: for sizes that make no sense.
@@ -107,6 +112,7 @@ class SlidingWindows:
         pad_value: float | str = 0.0,
         batch: int = 8,
         fit_multiple: int | None = None,
+        align_corners: bool = False,
     ) -> None:
         if crop is not None:
             crop = side_in_pixels("crop", crop, 224)
@@ -124,7 +130,7 @@ class SlidingWindows:
             raise ValueError(f"pad_mode is {pad_mode!r}; choose 'centre' or 'end'")
         self.crop, self.stride, self.batch = crop, stride, whole_number("window batch", batch, example=8)
         self.pad_multiple, self.pad_mode, self.pad_value = pad_multiple, pad_mode, pad_value
-        self.fit_multiple = fit_multiple
+        self.fit_multiple, self.align_corners = fit_multiple, align_corners
 
     def fit(self, image: Tensor) -> Tensor:
         """``[3, h, w]`` normalised image resized for ``fit_multiple``.
@@ -150,7 +156,7 @@ class SlidingWindows:
         multiple = self.pad_multiple
         padded = tuple(-(-n // multiple) * multiple if multiple else max(n, patch_size) for n in window)
         before = tuple((p - n) // 2 if self.pad_mode == "centre" else 0 for p, n in zip(padded, window, strict=True))
-        return WindowLayout((height, width), starts, window, padded, before)
+        return WindowLayout((height, width), starts, window, padded, before, self.align_corners)
 
     def cut(self, image: Tensor, layout: WindowLayout, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
         """``[3, h, w]`` normalised image to ``[n, 3, H, W]`` padded windows, row by row.
@@ -181,4 +187,5 @@ class SlidingWindows:
     def describe(self) -> dict[str, object]:
         """What travels with a result."""
         facts = {"crop": self.crop, "stride": self.stride, "pad_multiple": self.pad_multiple}
-        return facts | ({"fit_multiple": self.fit_multiple} if self.fit_multiple else {})
+        rare = {"fit_multiple": self.fit_multiple, "align_corners": self.align_corners}
+        return facts | {name: value for name, value in rare.items() if value}

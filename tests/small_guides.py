@@ -10,6 +10,7 @@ from torch import nn
 from ovseg.attention.dinoiser import new_heads
 from ovseg.weights import Loaded, get_card
 from ovseg.weights.simfeatup import JointBilateralUpsampler
+from ovseg.weights.text_map import TextMap
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -21,6 +22,30 @@ def small_dino(patch: int = 8) -> nn.Module:
         img_size=64, patch_size=patch, embed_dim=48, depth=2, num_heads=3, num_classes=0, dynamic_img_size=True
     )
     return shake(model, 0.05)
+
+
+def small_dinov2() -> nn.Module:
+    """DINOv2's ViT with registers, small: width 48, 2 blocks, 4 registers without positions, layer scale."""
+    torch.manual_seed(6)
+    model = timm.models.vision_transformer.VisionTransformer(
+        img_size=70,
+        patch_size=14,
+        embed_dim=48,
+        depth=2,
+        num_heads=3,
+        num_classes=0,
+        init_values=1.0,
+        reg_tokens=4,
+        no_embed_class=True,
+        dynamic_img_size=True,
+    )
+    return shake(model, 0.05)
+
+
+def small_text_map(text: int = 32) -> TextMap:
+    """A map into :func:`small_dinov2`'s space."""
+    torch.manual_seed(7)
+    return shake(TextMap(text, 40, 48), 0.3)
 
 
 def small_dinov3() -> nn.Module:
@@ -87,6 +112,8 @@ def use_small_guides(monkeypatch, width: int = 64) -> None:
         return load
 
     monkeypatch.setattr("ovseg.backbones.dino.load_dino", loader(lambda n: small_dino(8 if n.endswith("8") else 16)))
+    monkeypatch.setattr("ovseg.backbones.text_map.load_dino", loader(lambda n: small_dinov2()))
+    monkeypatch.setattr("ovseg.backbones.text_map.load_heads", loader(lambda n: small_text_map()))
     monkeypatch.setattr("ovseg.backbones.sam.load_sam", loader(lambda n: small_sam()))
     monkeypatch.setattr(
         "ovseg.stitches.upsampled.load_heads", loader(lambda n: shake(JointBilateralUpsampler(32), 0.05))

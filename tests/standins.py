@@ -74,6 +74,8 @@ _FILES: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
         "xclip_jbu_one_million_aid.ckpt",
         lambda w: {"state_dict": {f"upsampler.{k}": v for k, v in _frontier().jbu_one().items()}},
     ),
+    "dinov2/vitb14_reg": ("dinov2_vitb14_reg4_pretrain.pth", lambda w: OrderedDict(_frontier().dinov2_vitb14_reg())),
+    "talk2dino/vitb14_reg": ("talk2dino-map.pth", lambda w: OrderedDict(_frontier().text_to_dino())),
     "clip_dinoiser/last": ("last.pt", lambda w: {"state_dict": OrderedDict(w.clip_dinoiser_heads()), "epoch": 2}),
 }
 NAMES = tuple(_FILES)

@@ -6,6 +6,7 @@ from ovseg.attention.declip import DeclipAttention
 from ovseg.attention.decomposition import DecomposedAttention, Decomposition, decompose
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.attention.fused import FusedAttention
+from ovseg.attention.head_cleaning import HeadCleaning
 from ovseg.attention.intermediate import IntermediateAttention
 from ovseg.attention.plain import PlainAttention, ValueAttention
 from ovseg.attention.proxy import ProxyAttention
@@ -21,6 +22,7 @@ __all__ = [
     "Decomposition",
     "DinoiserAttention",
     "FusedAttention",
+    "HeadCleaning",
     "IntermediateAttention",
     "LastBlockAttention",
     "NeighbourAttention",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from ovseg.describing import described
 from ovseg.structures import AttentionContext, FeatureMap
+
+if TYPE_CHECKING:
+    from ovseg.queries import Queries
 
 
 @described
@@ -69,6 +75,19 @@ class LastBlockAttention(nn.Module):
         """Residual and feed-forward around the attention output ``z``, as the method wants them."""
         z = z + context.x if self.residual else z
         return z + context.tower.blocks[-1].ffn(z) if self.ffn else z
+
+    rescores = False
+    """Whether the method changes window scores by what it kept of the windows, in :meth:`rescore`."""
+
+    def rescore(self, scores: Tensor, features: Mapping[str, Tensor], queries: Queries) -> Tensor:
+        """Window scores changed by more than the patch embeddings say (Talk2DINO's background cleaning).
+
+        Args:
+            scores: ``[B, Q, gh, gw]``.
+            features: what :meth:`ovseg.encoder.WindowEncoder.embed` gave, with the method's :attr:`FeatureMap.kept`.
+            queries: the words.
+        """
+        raise NotImplementedError
 
     background = False
     """Whether the method finds the background by itself, in :meth:`place_background`."""

@@ -7,6 +7,7 @@ from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.stem_guide import StemGuide
+from ovseg.backbones.text_map import TextMappedBackbone
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PhotoGuide",
     "SamBackbone",
     "StemGuide",
+    "TextMappedBackbone",
     "TimmTower",
     "VisionTower",
     "build_tower",

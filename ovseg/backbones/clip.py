@@ -44,7 +44,7 @@ class ClipBackbone(MixedPrecision):
         ValueError: unknown ``precision``, ``pos_embed`` or ``compile``.
     """
 
-    weights_argument = "weights"
+    weights_argument: str | dict[str, str] = "weights"
 
     def __init__(
         self,

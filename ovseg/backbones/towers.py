@@ -24,7 +24,7 @@ from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linea
 from ovseg.backbones.precision import FP32, Settled
 from ovseg.projections import in_projection
 
-POS_EMBED_MODES = ("size", "scale", "bilinear")
+POS_EMBED_MODES = ("size", "scale", "bilinear", "antialias")
 
 
 class TransformerBlock(nn.Module):
@@ -259,7 +259,8 @@ class VisionTower(nn.Module):
                 scale factor ``(h + 0.1) / h0`` which PyTorch then uses for the coordinates, so that values differ a
                 little from ``'size'``; nothing is resized when the number of patches is the native one (DINO's rule,
                 used by SCLIP, ClearCLIP, NACLIP, ProxyCLIP, Trident, CorrCLIP). ``'bilinear'``: bilinear to the size
-                (CLIPer).
+                (CLIPer). ``'antialias'``: bicubic to the size, antialiased where the grid gets smaller (DINOv2 with
+                registers: Talk2DINO).
         """
         if mode not in POS_EMBED_MODES:
             raise ValueError(f"pos_embed is {mode!r}; choose one of {', '.join(POS_EMBED_MODES)}")
@@ -270,7 +271,7 @@ class VisionTower(nn.Module):
             return patch_part[None]
         trained = torch.is_grad_enabled() and patch_part.requires_grad
         if trained or torch.compiler.is_compiling() or patch_part.device.type != "cpu":
-            by_matrices = patch_part.device.type == "cuda" and mode != "bilinear"
+            by_matrices = patch_part.device.type == "cuda" and mode in ("size", "scale")
             return (self._resized_by_matrices if by_matrices else self._resized)(patch_part, grid, mode)
         table, key = patch_part.detach(), (grid, mode, patch_part.device, patch_part.dtype)
         kept = self._pos_cache.get(key)
@@ -290,8 +291,8 @@ class VisionTower(nn.Module):
             factor = ((grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0)
             image = F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
         else:
-            method = "bicubic" if mode == "size" else "bilinear"
-            image = F.interpolate(image, size=grid, mode=method, align_corners=False)
+            method = "bilinear" if mode == "bilinear" else "bicubic"
+            image = F.interpolate(image, size=grid, mode=method, align_corners=False, antialias=mode == "antialias")
         return image.flatten(2).transpose(1, 2).to(patch_part.dtype)
 
     def _resized_by_matrices(self, patch_part: Tensor, grid: tuple[int, int], mode: str) -> Tensor:

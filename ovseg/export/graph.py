@@ -41,6 +41,10 @@ def not_exportable_reasons(model: nn.Module) -> list[str]:
             reasons.append(f"its {name} ({type(getattr(model, name)).__name__}) is not part of the image tower")
     if model.attention.window_scope != "window":
         reasons.append(f"{type(model.attention).__name__} looks at all windows of a photo together")
+    if model.attention.rescores:
+        reasons.append(f"{type(model.attention).__name__} changes the cosines by what it keeps of a window")
+    if model.windows.align_corners:
+        reasons.append("its windows' scores are enlarged with align_corners")
     if model.attention.background:
         reasons.append(f"{type(model.attention).__name__} finds the background by itself")
     if model.backbone.precision != "fp32":

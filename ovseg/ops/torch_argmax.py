@@ -269,11 +269,11 @@ def separable_topk(
 
 
 @lru_cache(maxsize=256)
-def bilinear_matrix(cells: int, pixels: int) -> Tensor:
-    """Bilinear interpolation along one axis (``align_corners=False``) as a matrix: float32 [pixels, cells], on the CPU.
+def bilinear_matrix(cells: int, pixels: int, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation along one axis as a matrix: float32 [pixels, cells], on the CPU.
 
     It is torch's own interpolation of unit vectors, so that weights are torch's to the bit. Cached: do not write to it.
     """
     with torch.inference_mode(False):  # kept for callers inside and outside of it
         unit = torch.eye(cells, dtype=torch.float32, device="cpu")[None]
-        return F.interpolate(unit, size=pixels, mode="linear", align_corners=False)[0].T.contiguous()
+        return F.interpolate(unit, size=pixels, mode="linear", align_corners=align_corners)[0].T.contiguous()

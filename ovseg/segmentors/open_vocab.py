@@ -28,6 +28,7 @@ from ovseg.registry import (
 from ovseg.scores import AnyScoreMap, RefinedScoreMap
 from ovseg.segmentors.photos import PhotoSegmentor
 from ovseg.segmentors.records import EncodedPhoto, Wording
+from ovseg.stitches.average import ScoreStitch
 from ovseg.weights.needed import told_together
 from ovseg.windows import SlidingWindows
 
@@ -51,6 +52,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
         stitch: config of a registered stitch; default: window scores are averaged.
         probability_scale: ``None``: cosines are stitched. A number: softmax(number * cosine) over the queries is taken
             on the patch grid and probabilities are stitched (MaskCLIP, CLIP-DINOiser: 100).
+        queries_apart: sigmoid in the place of this softmax (Talk2DINO, with a scale of 1).
         refiners: configs of registered refiners, applied in order at the photo's size.
         head: config of a registered head.
         label_refiners: configs of registered refiners that are called with the final labels, the :class:`Photo` and
@@ -76,6 +78,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
         views: dict | None = None,
         stitch: dict | None = None,
         probability_scale: float | None = None,
+        queries_apart: bool = False,
         refiners: Sequence[dict] = (),
         head: dict | None = None,
         label_refiners: Sequence[dict] = (),
@@ -93,8 +96,15 @@ class OpenVocabSegmentor(PhotoSegmentor):
             self.photo_encoder = BACKBONES.build(photo_encoder) if photo_encoder else None
             self.views = VIEWS.build(views) if views else None
             self.stitch = STITCHES.build(stitch or dict(type="ScoreStitch"))
-            self.probability_scale = probability_scale
+            self.probability_scale, self.queries_apart = probability_scale, queries_apart
             self.refiners = [REFINERS.build(r) for r in refiners]
+        if queries_apart and probability_scale is None:
+            raise ValueError("queries_apart needs a probability_scale: sigmoid(scale * cosine) is taken")
+        if self.attention.rescores and (type(self.stitch) is not ScoreStitch or self.views is not None):
+            raise ValueError(
+                f"{type(self.attention).__name__} changes the scores of windows, which {type(self.stitch).__name__} "
+                "does not compute this way; use ScoreStitch and no views"
+            )
         self.supervision = supervision
         self.engine = ENGINES.build(engine) if engine else None
 
@@ -183,6 +193,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
             "vocabulary_hash": self.vocabulary.content_hash if self.vocabulary else None,
             "templates": self.text_encoder.templates.name,
             "probability_scale": self.probability_scale,
+            **({"queries_apart": True} if self.queries_apart else {}),
             "refiners": [repr(r) for r in (*self.refiners, *self.label_refiners)],
             "auxiliary_text": repr(self.auxiliary_text) if self.auxiliary_text else None,
             "engine": repr(self.engine) if self.engine else None,

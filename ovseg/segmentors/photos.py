@@ -33,6 +33,7 @@ class PhotoSegmentor(WordModel):
     """
 
     probability_scale: float | None = None
+    queries_apart: bool = False
     """Of the queries, see :class:`ovseg.queries.Queries`."""
     keep_confidence = False
     """Whether :meth:`forward` leaves ``pred_best`` and ``pred_confidence``, too; a second pass over the scores."""
@@ -119,6 +120,7 @@ class PhotoSegmentor(WordModel):
             vocabulary.background,
             head.active_background,
             self.probability_scale,
+            self.queries_apart,
             self.text_encoder.encode,
             vocabulary,
         )

@@ -59,6 +59,7 @@ class WordModel(KeepsFloat32, BaseModel):
             cache_dir=text_cache or None,
             cache=text_cache is not False,
             templates_apart=templates_apart,
+            text_map=getattr(self.backbone, "text_map", None),
         )
         if templates_apart and auxiliary_text:
             raise ValueError("auxiliary_text is mixed into one embedding per name; drop it or templates_apart")

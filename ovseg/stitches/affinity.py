@@ -131,7 +131,7 @@ class LayerwiseStitch(ScoreStitch):
 
     def competitors(self, queries: Queries) -> tuple[Tensor, int]:
         """Text embeddings ``[T, D]`` that compete, foreground queries first, and the number of these."""
-        is_background = queries.query_to_class == (-1 if queries.cut_to is None else queries.cut_to)
+        is_background = ~queries.competing()
         foreground = queries.text[~is_background]
         others = [queries.text[is_background]]
         if self.distractors is not None:

@@ -42,6 +42,8 @@ class TextEncoder:
         dtype: precision of the matrix products, e.g. ``torch.bfloat16``; None: the model's own.
         cache: False keeps nothing on disk and reads nothing.
         templates_apart: embeddings are not averaged over the templates; a query has one for each (SED).
+        text_map: brings the tower's outputs into another space, ``[n, D] -> [n, D']``: embeddings are then the map of
+            the mean of the outputs as they are, not normalised, and D below is D' (Talk2DINO).
 
     Attributes:
         templates: the :class:`Templates`.
@@ -58,8 +60,11 @@ class TextEncoder:
         dtype: torch.dtype | None = None,
         cache: bool = True,
         templates_apart: bool = False,
+        text_map: nn.Module | None = None,
     ) -> None:
-        self.clip = clip
+        if text_map is not None and templates_apart:
+            raise ValueError("a text map takes the mean over the templates; drop templates_apart")
+        self.clip, self.text_map = clip, text_map
         self.tokenizer = tokenizer
         self.templates = get_templates(templates)
         self.templates_apart = templates_apart
@@ -76,7 +81,8 @@ class TextEncoder:
     def encode(self, vocabulary: Vocabulary) -> Tensor:
         """Embeddings of all queries of a vocabulary.
 
-        Per query: every template is encoded and L2-normalised; their mean is L2-normalised.
+        Per query: every template is encoded and L2-normalised; their mean is L2-normalised. With a text map: every
+        template is encoded; the map of their mean is L2-normalised.
 
         Returns:
             float32 ``[n_queries, D]`` unit vectors on the CPU, in the order of ``vocabulary.queries``; with
@@ -115,12 +121,12 @@ class TextEncoder:
         if not prompts:
             raise ValueError("no prompts to encode")
         with torch.no_grad():
-            return self._embed(prompts, [repr(prompt) for prompt in prompts]).cpu()
+            return self._unit(self._embed(prompts, [repr(prompt) for prompt in prompts])).cpu()
 
     @property
     def trains(self) -> bool:
         """Whether a parameter of the text tower is trained."""
-        return any(tensor.requires_grad for tensor in text_weights(self.clip).values())
+        return any(tensor.requires_grad for tensor in self._weights().values())
 
     def encode_to_train(self, vocabulary: Vocabulary) -> Tensor:
         """As :meth:`encode`, on the tower's device, with gradients and without cache."""
@@ -135,9 +141,14 @@ class TextEncoder:
         prompts = [prompt for query in queries for prompt in self.templates.prompts(query)]
         prompt_owners = [owner for owner in owners for _ in range(len(self.templates))]
         embeddings = self._embed(prompts, prompt_owners).unflatten(0, (len(queries), -1))
-        return embeddings if self.templates_apart else F.normalize(embeddings.mean(1), dim=-1)
+        return embeddings if self.templates_apart else self._unit(embeddings.mean(1))
+
+    def _unit(self, embeddings: Tensor) -> Tensor:
+        """``[n, D]`` of unit length, in the space of the patches."""
+        return F.normalize(embeddings if self.text_map is None else self.text_map(embeddings), dim=-1)
 
     def _embed(self, prompts: list[str], owners: list[str]) -> Tensor:
+        """float32 ``[n, D]`` outputs of the tower, of unit length where no map wants them as they are."""
         tokens = self._tokenize(prompts, owners)
         if self.fallback_reason is None:
             features = CausalTextTower(self.clip, self._dtype).encode(tokens)
@@ -147,7 +158,7 @@ class TextEncoder:
             with precision:
                 batches = tokens.split(FULL_CONTEXT_BATCH)
                 features = torch.cat([self.clip.encode_text(batch.to(device)) for batch in batches])
-        return F.normalize(features.float(), dim=-1)
+        return features.float() if self.text_map is not None else F.normalize(features.float(), dim=-1)
 
     def _tokenize(self, prompts: list[str], owners: list[str]) -> Tensor:
         tokens = self.tokenizer(prompts)
@@ -181,14 +192,21 @@ class TextEncoder:
         # The architecture is part of the key, because it is not in the weights: the same file read with GELU
         # instead of QuickGELU gives other embeddings.
         parts = [weights, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe]
+        if self.text_map is not None:
+            parts.append(f"mapped by {self.text_map}")  # its weights are in those of the tower
         context = json.dumps([*parts, "templates apart"] if self.templates_apart else parts)
         if self._cache is None or self._cache[0] != context:
             self._cache = (context, EmbeddingCache(self._cache_dir, context))
         return self._cache[1]
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the weights of the text tower as they are now; read again only after a change."""
-        return self._content(text_weights(self.clip))
+        """SHA-256 (hex) over the weights of the text tower (and the map) as they are now; read again only after a
+        change."""
+        return self._content(self._weights())
+
+    def _weights(self) -> dict[str, Tensor]:
+        mapped = {} if self.text_map is None else weights_of(self.text_map)
+        return text_weights(self.clip) | {f"text_map.{name}": tensor for name, tensor in mapped.items()}
 
 
 def text_weights(clip: nn.Module) -> dict[str, Tensor]:

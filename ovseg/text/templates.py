@@ -60,6 +60,10 @@ TEMPLATE_SETS = {
     for templates in (
         Templates(tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES), "openai_80"),
         Templates(tuple(fill("{}") for fill in SIMPLE_IMAGENET_TEMPLATES), "simple"),
+        Templates(
+            tuple(fill("{}").replace("bad photo of the", "bad photo of a") for fill in SIMPLE_IMAGENET_TEMPLATES),
+            "talk2dino",
+        ),
         Templates(("a photo of a {}.",), "photo"),
         Templates(("A photo of a {} in the scene",), "scene"),
         Templates(("{}",), "plain"),
@@ -72,7 +76,8 @@ def get_templates(templates: str | Sequence[str] | Templates) -> Templates:
     """A template set by name, or from a list of one's own.
 
     Args:
-        templates: ``'openai_80'`` (CLIP's 80 ImageNet templates), ``'simple'`` (CLIP's 7 best of them), ``'photo'``
+        templates: ``'openai_80'`` (CLIP's 80 ImageNet templates), ``'simple'`` (CLIP's 7 best of them),
+            ``'talk2dino'`` (these with "a bad photo of a {}."), ``'photo'``
             ("a photo of a {}."), ``'scene'`` (CAT-Seg's "A photo of a {} in the scene"), ``'plain'`` (the bare name),
             ``'vild'`` (ViLD's 14, without its rule for articles: SAN, FC-CLIP, MAFT+, OVSeg), a list of sentences with
             ``{}``, or a :class:`Templates`, which is returned as it is.

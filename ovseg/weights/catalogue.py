@@ -476,6 +476,21 @@ def _heads() -> Iterable[WeightCard]:
         home="https://github.com/likyoo/SegEarth-OV",
         notes="Upsampler for features of openai/ViT-B-16; the file is xclip_jbu_one_million_aid.ckpt of the project.",
     )
+    yield WeightCard(
+        name="talk2dino/vitb14_reg",
+        kind="heads",
+        family="text map (Talk2DINO)",
+        arch="text_map",
+        sources=(),
+        licence="not stated",
+        commercial="ask",
+        image_size=448,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        home="https://github.com/lorebianchi98/Talk2DINO",
+        notes="Brings words of openai/ViT-B-16 into the space of dinov2/vitb14_reg. A map for another pair of models "
+        "has the same layout: give it as `map_checkpoint`.",
+    )
 
 
 # ------------------------------------------------------------------------------------------ trained segmenters

@@ -31,7 +31,9 @@ from .layouts import LAYOUTS, laid_over
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
+from .signatures import describe
 from .simfeatup import JointBilateralUpsampler, upsampler_keys
+from .text_map import TextMap
 from .words import LearnedWords, read_words
 
 Checkpoint = str | PathLike[str] | None
@@ -134,6 +136,7 @@ def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) 
     ``model`` is an ``nn.ModuleDict`` of two convolutions on a map of CLIP's features [B, width, h, w], width 768 for
     the official heads: ``obj_proj`` (3x3, 256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
     SegEarth-OV (Li et al., CVPR 2025): a :class:`ovseg.weights.simfeatup.JointBilateralUpsampler`.
+    Talk2DINO (Barsellotti et al., ICCV 2025): a :class:`ovseg.weights.text_map.TextMap`.
 
     Args:
         name: An entry of the catalogue.
@@ -253,6 +256,8 @@ def _build_sam(card: WeightCard, path: Path) -> nn.Module:
 def _build_heads(card: WeightCard, path: Path) -> nn.Module:
     if card.arch == "jbu_one":
         return _build_upsampler(card, path)
+    if card.arch == "text_map":
+        return _build_text_map(card, path)
     weights = dinoiser_heads(load_state_dict(path))
     width = 768 if card.packaged is None else _packaged_config(card)["width"]
     with skip_initialisation():
@@ -271,6 +276,21 @@ def _build_upsampler(card: WeightCard, path: Path) -> nn.Module:
     with skip_initialisation():
         model = JointBilateralUpsampler(512 if last is None else len(last))
     return assemble(model, weights, path, f"{card.name} (SimFeatUp's jbu_one)")
+
+
+def _build_text_map(card: WeightCard, path: Path) -> nn.Module:
+    weights = load_state_dict(path)
+    first, last = weights.get("linear_layer.weight"), weights.get("hidden_layers.0.weight")
+    shapes = [tuple(w.shape) if w is not None and w.ndim == 2 else None for w in (first, last)]
+    if None in shapes or shapes[0][0] != shapes[1][1]:
+        raise CheckpointError(
+            path,
+            f"holds {describe(weights)}, not Talk2DINO's map of words (linear_layer, hidden_layers.0)",
+            "Give the file of the map",
+        )
+    with skip_initialisation():
+        model = TextMap(shapes[0][1], shapes[0][0], shapes[1][0])
+    return assemble(model, weights, path, f"{card.name} (Talk2DINO's map of words)")
 
 
 _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {

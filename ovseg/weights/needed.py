@@ -36,7 +36,8 @@ class Need:
 def needs_of(config: object, lazily: bool = False) -> list[Need]:
     """What the parts of a model are built from, in the order of the config, each once.
 
-    Asked of the classes: one that reads weights names the argument in its attribute ``weights_argument``. Parts with a
+    Asked of the classes: one that reads weights names the argument in its attribute ``weights_argument``, or, where it
+    reads several, each argument with that of the file that may stand in the place of the catalogue's. Parts with a
     ``checkpoint`` of their own need nothing else.
 
     Args:
@@ -85,11 +86,10 @@ def told_together(*configs: object) -> Iterator[None]:
 def _walk(config: object, lazily: bool) -> Iterator[tuple[str, str]]:
     if isinstance(config, Mapping):
         component = _component(config.get("type"))
-        argument = getattr(component, "weights_argument", None)
-        if argument is not None and config.get("checkpoint") is None:
-            default = inspect.signature(component).parameters[argument].default
-            name = config.get(argument, default)
-            if isinstance(name, str):
+        arguments = getattr(component, "weights_argument", None) or {}
+        for argument, file in ({arguments: "checkpoint"} if isinstance(arguments, str) else arguments).items():
+            name = config.get(argument, inspect.signature(component).parameters[argument].default)
+            if config.get(file) is None and isinstance(name, str):
                 yield component.__name__, name
         for key, value in config.items():
             if not (lazily and key == "source" and getattr(component, "__name__", "") in LAZY):

@@ -41,6 +41,8 @@ def describe(weights: Mapping[str, Tensor]) -> str:
         return f"a SAM {tower}"
     if "obj_proj.weight" in keys and "bkg_decoder.weight" in keys:
         return "the heads of CLIP-DINOiser"
+    if "linear_layer.weight" in keys and has("hidden_layers."):
+        return "Talk2DINO's map of words"
     if "patch_embed.proj.weight" in keys:
         tower = _vit(weights, "patch_embed.proj.weight", "blocks.")
         registers = " with registers" if {"register_tokens", "reg_token", "storage_tokens"} & keys else ""

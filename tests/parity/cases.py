@@ -36,6 +36,7 @@ class Case:
         hard_cut: the method drops patches whose similarity lies below a mean; where one lies within rounding of it, a
             patch or two differ by more than rounding. Up to 1 % of the pixels may then miss the bar, with a note.
         first_window_only: the golden is of the first window alone, its labels are per *query* at the window's size.
+        constant_background: the golden has no word for the background, whose score is the threshold (channel 0).
         slow: takes minutes; only ``first window`` and ``query`` are compared in the quick suite.
     """
 
@@ -48,6 +49,7 @@ class Case:
     hard_cut: bool = False
     first_window_only: bool = False
     slow: bool = False
+    constant_background: bool = False
 
     @property
     def config_path(self) -> Path:
@@ -129,6 +131,8 @@ CASES = {
         masks="corrclip_masks",
         hard_cut=True,
     ),
+    "talk2dino_nobg": Case("talk2dino/talk2dino_vitb14_voc20.py"),
+    "talk2dino_bg": Case("talk2dino/talk2dino_vitb14_voc21.py", constant_background=True),
     "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", window_grid=True),
     "clip_dinoiser_quickgelu": Case(
         "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, window_grid=True
@@ -178,10 +182,10 @@ class Golden:
 
 
 def goldens() -> list[Golden]:
-    """Everything under ``PARITY/goldens`` that has a text file (``text*.npz`` are none of images), sorted."""
+    """Everything under ``PARITY/goldens`` that has a text file (that and raw_text.npz are none of images), sorted."""
     found = []
     for text in sorted((PARITY / "goldens").glob("*/text.npz")):
-        images = sorted(p.stem for p in text.parent.glob("*.npz") if not p.name.startswith("text"))
+        images = sorted(p.stem for p in text.parent.glob("*.npz") if not p.name.startswith(("text", "raw_text")))
         found.extend(Golden(text.parent.name, image) for image in images)
     return found
 
@@ -201,7 +205,11 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
             node = node[part]
         node[last] = value  # replaces, where merge_from_dict would mix two dicts
     model = config.model
-    model.backbone.checkpoint = str(standin("openai/ViT-B-16"))
+    if "text_map" in model.backbone:
+        names = dict(checkpoint="weights", text_checkpoint="text", map_checkpoint="text_map")
+        model.backbone.update({file: str(standin(model.backbone[name])) for file, name in names.items()})
+    else:
+        model.backbone.checkpoint = str(standin("openai/ViT-B-16"))
     model.backbone.precision = precision
     for part in (model.get("guide"), model.get("photo_encoder")):
         part = part.get("source", part) if part else part  # a guide of photo scope holds another one

@@ -118,6 +118,14 @@ def upsampled(run: Run) -> dict[str, np.ndarray]:
     return {"upsampled": whole[::32, 4::8, 4::8].cpu().numpy()}
 
 
+@torch.no_grad()
+def cosines(run: Run) -> dict[str, np.ndarray]:
+    """Talk2DINO: cosines of the first window."""
+    features = run.model.stitch.encode(run.first_batch(), run.model.encoder)
+    order = run.order[1:] if run.case.constant_background else run.order
+    return {"sim0": run.model.queries.products(features["embeddings"])[0, order].cpu().numpy()}
+
+
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "scclip": outliers_by_factor,
     "sfp": outliers_by_attention,
@@ -125,4 +133,5 @@ INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "segearth": upsampled,
     "corrclipv2": photo_guide,
     "lposs": propagation,
+    "talk2dino": cosines,
 }

@@ -159,7 +159,8 @@ class Run:
         if case.text_given:
             config.model.auxiliary_text = None
         self.model = MODELS.build(dict(config.model, vocabulary=None)).to(DEVICE).eval()
-        self.order = query_order(vocabulary.queries, golden.words)
+        words = ["background", *golden.words] if case.constant_background else golden.words
+        self.order = query_order(vocabulary.queries, words)
         if case.text_given:
             embeddings = torch.empty(len(self.order), golden.text["query"].shape[1])
             embeddings[self.order] = torch.from_numpy(golden.text["query"])
@@ -182,7 +183,8 @@ class Run:
         recorded = self.golden.text["query"]
         if self.case.text_given:
             return []
-        return [compare("query", recorded, self.model.text[self.order].cpu().numpy())]
+        order = self.order[1:] if self.case.constant_background else self.order
+        return [compare("query", recorded, self.model.text[order].cpu().numpy())]
 
     @exact_convolutions()
     @torch.no_grad()
@@ -264,6 +266,8 @@ class Run:
             out["score"] = scores.cells.amax((1, 2)).cpu().numpy()
         else:
             out["logits"] = scores.block()[self.order].cpu().numpy()
+            if self.case.constant_background:
+                out["logits"][0] = head.threshold
             if len(part) == len(self.order) and not isinstance(
                 model.stitch, FeatureSplice
             ):  # its scores are the photo's
@@ -272,11 +276,11 @@ class Run:
 
     def _window(self, part: Tensor, layout) -> np.ndarray:
         """A window's scores in the golden's order: on its grid, or upsampled to the window without its padding."""
-        part = part[self.order]
+        part = part[self.order[1:] if self.case.constant_background else self.order]
         if self.case.window_grid:
             return part.cpu().numpy()
         (h, w), (top, left) = layout.window, layout.offset
-        full = F.interpolate(part[None], size=layout.padded, mode="bilinear", align_corners=False)[0]
+        full = F.interpolate(part[None], size=layout.padded, mode="bilinear", align_corners=layout.align_corners)[0]
         return full[:, top : top + h, left : left + w].cpu().numpy()
 
     @cached_property
@@ -290,7 +294,8 @@ class Run:
         """Our class of each of the golden's classes: the official code may count the background last."""
         ours = self.model.query_to_class[self.order].cpu().numpy()
         order = np.zeros(len(self.model.vocabulary), np.int64)
-        order[self.golden.text["idx"]] = ours
+        shown = self.golden.text["idx"]
+        order[np.append(0, shown + 1) if self.case.constant_background else shown] = ours
         return order
 
 

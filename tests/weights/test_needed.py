@@ -46,6 +46,9 @@ def test_masks_in_a_cache_need_no_sam():
     assert names(dict(type="SamMasks", checkpoint="mine.pth")) == []
     assert names(dict(type="DinoiserAttention", heads=None)) == [] == names(dict(type="Magic", weights="nano"))
     assert names(dict(type="Sam2Masks")) == ["facebook/sam2-hiera-large"]
+    pair = dict(type="TextMappedBackbone", checkpoint="mine.pth")
+    assert names(pair) == ["openai/ViT-B-16", "talk2dino/vitb14_reg"]
+    assert names(dict(pair, map_checkpoint="map.pth", text="nano")) == ["nano"]
     guide = dict(type="CachedGuide", source=dict(type="DinoBackbone"))
     assert names(guide, lazily=True) == ["dino/vitb8"], "built at once"
 

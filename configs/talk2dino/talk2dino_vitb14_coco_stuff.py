@@ -1,0 +1,6 @@
+# COCO-Stuff with Talk2DINO, DINOv2 ViT-B/14 with registers and OpenAI ViT-B/16's words.
+_base_ = ["../_base_/models/talk2dino.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="coco_stuff"),
+)
