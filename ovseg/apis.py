@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
@@ -100,7 +100,7 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
     return config
 
 
-def _check_pair(method: str, weights: str, backbone: Mapping) -> None:
+def _check_pair(method: str, weights: str, backbone: ConfigDict) -> None:
     """Raise SetupError for weights that are neither half of a trained pair of image and text encoder."""
     if weights not in (backbone.weights, backbone.text):
         raise SetupError(
