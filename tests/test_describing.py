@@ -83,7 +83,7 @@ def test_every_component_that_needs_no_arguments_shows_them_when_built(registry,
     assert repr(copy.deepcopy(instance)) == text
 
 
-@pytest.mark.parametrize("method", available_methods())
+@pytest.mark.parametrize("method", [name for name in available_methods() if name != "talk2dino"])  # see test_text_map
 def test_results_describe_every_part(method):
     model = Segmenter("nano", method).model
     facts = model.describe()

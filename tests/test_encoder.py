@@ -34,7 +34,7 @@ class Backbone:
 class Attention:
     """Gives back what enters the last block and keeps what it was shown."""
 
-    window_scope, post_norm = "window", False
+    window_scope, post_norm, rescores = "window", False, False
 
     def needs_inputs_of(self, blocks):
         return (blocks - 2,)

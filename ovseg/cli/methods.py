@@ -117,16 +117,31 @@ def describe_method(name: str) -> Method:
 
 
 def encoder_gflop(arch: str, window: tuple[int, int]) -> float:
-    """Billions of multiplications and additions that the blocks of an open_clip ViT make of a window ``(H, W)``.
+    """Billions of multiplications and additions that the blocks of a ViT of open_clip or timm make of a window.
 
     Per block 24 n d^2 for its linear layers (a feed-forward of four times the width) and 4 n^2 d for the attention,
     with n tokens of width d.
+
+    Args:
+        arch: name of the model.
+        window: ``(H, W)`` in pixels.
     """
     import open_clip
 
-    vision = open_clip.get_model_config(arch)["vision_cfg"]
-    width, tokens = vision["width"], 1 + (window[0] // vision["patch_size"]) * (window[1] // vision["patch_size"])
-    return vision["layers"] * (24 * tokens * width**2 + 4 * tokens**2 * width) / 1e9
+    config = open_clip.get_model_config(arch)
+    if config is None:
+        import timm
+        import torch
+
+        with torch.device("meta"):
+            trunk = timm.create_model(arch, pretrained=False)
+        layers, width, patch = len(trunk.blocks), trunk.embed_dim, trunk.patch_embed.patch_size[0]
+        prefix = trunk.num_prefix_tokens
+    else:
+        layers, width, patch = (config["vision_cfg"][key] for key in ("layers", "width", "patch_size"))
+        prefix = 1
+    tokens = prefix + (window[0] // patch) * (window[1] // patch)
+    return layers * (24 * tokens * width**2 + 4 * tokens**2 * width) / 1e9
 
 
 def head_comment(file: Path) -> str:

@@ -34,6 +34,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build the runner of the config and train; returns the exit status."""
+    import torch
+
     from ovseg.engine import SetupError, TrainRunner, hold_work_dir, load_config
 
     set_local_rank(args)
@@ -52,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     with hold_work_dir(cfg.work_dir, is_first_process(cfg.get("launcher", "none"))):
         runner = TrainRunner.from_cfg(cfg)
         runner.train()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     checkpoint = Path(cfg.work_dir) / "last_checkpoint"
     last = checkpoint.read_text(encoding="utf-8").strip() if checkpoint.is_file() else None
     if is_first_process(cfg.get("launcher", "none")):

@@ -36,7 +36,11 @@ def methods_here(weights: str) -> list[str]:
     cards = catalogue()
     found = []
     for method in available_methods():
-        needed = (cards[name] for name in _texts(method_config(method, weights).model) if name in cards)
+        try:
+            model = method_config(method, weights).model
+        except SetupError:  # trained between two other models (Talk2DINO)
+            continue
+        needed = (cards[name] for name in _texts(model) if name in cards)
         if all(find_local(card) is not None for card in needed):
             found.append(method)
     return found

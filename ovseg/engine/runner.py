@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, is_distributed
+from mmengine.dist import all_gather_object, all_reduce_dict, is_distributed
 from mmengine.logging import MMLogger
-from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import nn
@@ -99,8 +101,33 @@ def named_setup_errors(cfg: Config) -> Iterator[None]:
         raise SetupError(f"{where}: {kind}{text}") from error
 
 
+@MODEL_WRAPPERS.register_module()
+class AveragedRecords(MMDistributedDataParallel):
+    """MMEngine's wrapper of a model that several processes train; what is logged is the mean over the processes.
+
+    MMEngine's own logs the first process' losses, which are those of its share of the batch.
+    """
+
+    def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, torch.Tensor]:
+        """One step; returns losses and further records, float ``[]``, alike in all processes."""
+        records = super().train_step(data, optim_wrapper)
+        all_reduce_dict(records, op="mean")
+        return records
+
+
+class AnyDeviceRunner(Runner):
+    """A :class:`mmengine.runner.Runner` whose processes may be on machines without a GPU."""
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""
+        keep_freed_memory()
+        if self.launcher == "pytorch" and resolve_device(None).type != "cuda" and not is_distributed():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+
 @RUNNERS.register_module()
-class TrainRunner(Runner):
+class TrainRunner(AnyDeviceRunner):
     """A :class:`mmengine.runner.Runner` that refuses checkpoints which would execute code.
 
     MMEngine's own tries ``weights_only=True`` and then reads the file without it.
@@ -126,9 +153,19 @@ class TrainRunner(Runner):
         return runner
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """MMEngine's; ``OVSEG_DEVICE`` says where one process trains."""
-        if os.environ.get(DEVICE_VARIABLE) and not is_distributed():
-            return model.to(resolve_device(None))
+        """MMEngine's; ``OVSEG_DEVICE`` says where it trains. On CPUs processes average their gradients through gloo.
+
+        Processes look for parameters that had no part in a loss, unless the config's ``find_unused_parameters`` says
+        no: a trained tower's last block has some in every method that leaves its attention out.
+        """
+        device = resolve_device(None)
+        if not is_distributed():
+            return model.to(device) if os.environ.get(DEVICE_VARIABLE) else super().wrap_model(None, model)
+        if model_wrapper_cfg is None:
+            unused = self.cfg.get("find_unused_parameters", True)
+            model_wrapper_cfg = dict(type=AveragedRecords, broadcast_buffers=False, find_unused_parameters=unused)
+        if device.type != "cuda":
+            return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model.to(device)))
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_param_scheduler(self, scheduler: object) -> object:
@@ -162,7 +199,7 @@ class TrainRunner(Runner):
 
 
 @RUNNERS.register_module()
-class EvalRunner(Runner):
+class EvalRunner(AnyDeviceRunner):
     """A :class:`mmengine.runner.Runner` for models that are not trained.
 
     - the data set is looked for before the model is built, so that a missing one is told before weights are downloaded;
@@ -196,13 +233,6 @@ class EvalRunner(Runner):
                 raise SetupError("model.vocabulary is missing: name the classes, e.g. dict(file='voc21', background=0)")
             runner.test_loop  # noqa: B018  (the property builds it: what does not fit is told before the first photo)
         return runner
-
-    def setup_env(self, env_cfg: dict) -> None:
-        """MMEngine's, with gloo where there is no GPU: MMEngine itself would call CUDA."""
-        keep_freed_memory()
-        if self.launcher == "pytorch" and resolve_device(None).type != "cuda" and not is_distributed():
-            torch.distributed.init_process_group("gloo")
-        super().setup_env(env_cfg)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs) -> MMLogger:
         """MMEngine's logger with a quiet terminal."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -70,5 +71,6 @@ class TrainingPlanHook(Hook):
         """
         if not any(p.requires_grad for p in runner.model.parameters()):
             raise ValueError("no parameter trains: name some in model.trained, e.g. trained=['decoder.*']")
-        for line in training_plan(runner.optim_wrapper, runner.model):
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for line in training_plan(runner.optim_wrapper, model):
             runner.logger.info(line)

@@ -1,5 +1,7 @@
 """Talk2DINO's parts: words mapped into DINOv2's space, and the cleaning of the background by the heads."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -220,6 +222,9 @@ def test_either_half_of_the_pair_names_the_method(small):
     for name in ("openai/ViT-B-16", "dinov2/vitb14_reg"):
         model = Segmenter(name, "talk2dino")
         assert isinstance(model.model.backbone, TextMappedBackbone) and "weights:" not in model.protocol
+        text = json.dumps(model.model.describe()) + repr(model.model)
+        assert " at 0x" not in text and "dinov2/vitb14_reg + openai/ViT-B-16 + talk2dino/vitb14_reg" in text
+        assert '"queries_apart": true' in text and "HeadCleaning(weight=0.2, " in text
 
 
 def test_the_file_of_a_map(tmp_path):

@@ -27,6 +27,13 @@ def test_cost_is_that_of_the_protocol():
     assert describe_method("clip_dinoiser").embedded == ("nano",)
 
 
+def test_cost_of_an_encoder_that_is_no_clip():
+    found, tokens = describe_method("talk2dino"), 1 + 4 + 32 * 32
+    assert found.windows == 2 and found.side == 448 and found.embedded == ()
+    want = 2 * 12 * (24 * tokens * 768**2 + 4 * tokens**2 * 768) / 1e9
+    assert found.gflop == pytest.approx(want) and found.commercial == "ask"
+
+
 def test_the_strictest_licence_counts():
     found = describe_method("corrclip")
     answers = {card.commercial for card in found.weights}

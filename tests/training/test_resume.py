@@ -1,5 +1,6 @@
 """A training that is killed and resumed ends with the weights of one that was left alone: bit for bit on the CPU."""
 
+import json
 import os
 import random
 import signal
@@ -19,7 +20,6 @@ ITERATIONS = 8
 OPTIONS = [
     f"train_dataloader.dataset.sprites={FIXTURES}",
     "train_dataloader.batch_size=2",
-    "model.words_per_step=8",
     "model.training_vocabulary=None",
     f"train_cfg.max_iters={ITERATIONS}",
     "train_cfg.val_interval=100",
@@ -34,29 +34,63 @@ OPTIONS = [
 ]
 
 
-def start(folder):
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(ROOT / "configs/nano/catseg_nano_train.py")]
+def start(folder, method="catseg", launch=(), changes=()):
+    command = [sys.executable, *launch, str(ROOT / "tools" / "train.py")]
+    command += [str(ROOT / f"configs/nano/{method}_nano_train.py"), *(["--launcher", "pytorch"] if launch else [])]
     command += ["--work-dir", str(folder), "--resume", "--cfg-options", *OPTIONS]
+    command += ["model.words_per_step=8", *changes] if method == "catseg" else changes
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder)
 
 
-def finish(folder):
-    process = start(folder)
+def finish(folder, method="catseg", **options):
+    process = start(folder, method, **options)
     error = process.communicate(timeout=400)[1]
     assert process.returncode == 0, error.decode()[-2000:]
     return read_training(folder / f"iter_{ITERATIONS}.pth")
 
 
+def records(folder):
+    """What was logged, by iteration."""
+    (file,) = folder.glob("*/vis_data/scalars.json")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 @pytest.mark.slow
-def test_three_kills_change_nothing(tmp_path):
+@pytest.mark.parametrize("method", ["catseg", "san"])
+def test_two_processes_train_as_one(tmp_path, method):
+    """Half a batch each: the same losses, gradients and weights within rounding."""
+    logged = [
+        "default_hooks.logger.interval=1",
+        "model.loss.points=4096" if method == "san" else "model.words_per_step=None",
+    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = finish(tmp_path / "one", method, changes=logged)
+    two = finish(tmp_path / "two", method, changes=[*logged, "train_dataloader.batch_size=1"], launch=launch)
+    assert set(one) == set(two)
+    pairs = list(zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True))
+    assert len(pairs) == ITERATIONS
+    bar = 1e-4 if method == "catseg" else 0.05  # SAN's loss looks at random points of each process
+    for alone, together in pairs:
+        assert together["loss"] == pytest.approx(alone["loss"], rel=bar)
+        assert together["grad_norm"] == pytest.approx(alone["grad_norm"], rel=20 * bar)
+    if method == "catseg":
+        far = {name: float((one[name] - two[name]).abs().max()) for name in one}
+        assert sorted(far.values())[-4] < 1e-4 and max(far.values()) < 5e-3, "Adam makes steps of rounding near zero"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["catseg", "san"])
+def test_three_kills_change_nothing(tmp_path, method):
     chance = random.Random(time.time_ns())
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    expected = finish(tmp_path / "whole")
+    expected = finish(tmp_path / "whole", method)
     folder, done = tmp_path / "killed", 0
     for _ in range(3):
-        process = start(folder)
+        process = start(folder, method)
         due = done + chance.choice((1, 2))
         while process.poll() is None and not (folder / f"iter_{due}.pth").is_file():
             time.sleep(0.02)
@@ -65,7 +99,7 @@ def test_three_kills_change_nothing(tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         done = int((folder / "last_checkpoint").read_text().strip().rpartition("_")[2].removesuffix(".pth"))
-    found = finish(folder)
+    found = finish(folder, method)
     assert set(found) == set(expected)
     different = [name for name in expected if not torch.equal(found[name], expected[name])]
     assert not different
