@@ -13,7 +13,7 @@ import argparse
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -134,7 +134,7 @@ def encoder_gflop(arch: str, window: tuple[int, int]) -> float:
         import torch
 
         with torch.device("meta"):
-            trunk = timm.create_model(arch, pretrained=False)
+            trunk: Any = timm.create_model(arch, pretrained=False)
         layers, width, patch = len(trunk.blocks), trunk.embed_dim, trunk.patch_embed.patch_size[0]
         prefix = trunk.num_prefix_tokens
     else:

@@ -146,6 +146,7 @@ class TrainRunner(AnyDeviceRunner):
         with named_setup_errors(cfg):
             set_folder(cfg)
             runner = super().from_cfg(cfg)
+            runner.register_hook(dict(type="StepSeedHook"))
             # MMEngine would build these when training begins: in this order
             runner.train_loop  # noqa: B018  (the property builds it)
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

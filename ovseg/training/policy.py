@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
+import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -74,3 +78,21 @@ class TrainingPlanHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for line in training_plan(runner.optim_wrapper, model):
             runner.logger.info(line)
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Chance in a training step depends on the seed, the iteration and the process, not on what came before.
+
+    A training that is resumed then draws what one that was not stopped draws (the points that SAN's loss looks at,
+    dropout). Every training of ovseg has this hook.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Seed torch (all devices), NumPy and ``random``."""
+        seeds = np.random.SeedSequence([runner.seed, runner.iter, get_rank()]).generate_state(1)
+        torch.manual_seed(int(seeds[0]))
+        np.random.seed(seeds[0])
+        random.seed(int(seeds[0]))

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from ovseg.training.policy import StepSeedHook
 from tests.nano.conftest import FIXTURES
 from tools.publish_decoder import read_training
 
@@ -103,3 +106,16 @@ def test_three_kills_change_nothing(tmp_path, method):
     assert set(found) == set(expected)
     different = [name for name in expected if not torch.equal(found[name], expected[name])]
     assert not different
+
+
+def test_chance_in_a_step_is_that_of_its_iteration(monkeypatch):
+    def draws(seed, iteration, rank=0):
+        monkeypatch.setattr("ovseg.training.policy.get_rank", lambda: rank)
+        StepSeedHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), 0)
+        return float(torch.rand(())), float(np.random.rand()), random.random()
+
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    found = [draws(0, 7), draws(0, 8), draws(1, 7), draws(0, 7, rank=1)]
+    assert all(len(set(column)) == 4 for column in zip(*found, strict=True))
+    assert draws(0, 7) == found[0]
+    random.setstate(state[0]), np.random.set_state(state[1]), torch.set_rng_state(state[2])
