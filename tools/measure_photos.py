@@ -303,6 +303,22 @@ def print_tables(console: Console, rows: dict[str, dict], photos: str) -> None:
         console.print(table)
 
 
+def write_csv(path: Path, rows: dict[str, dict]) -> None:
+    """A line per row and protocol: seconds a photo, mIoU with its spread, and the IoU of every class, in percent."""
+    classes = list(dict.fromkeys(name for figures in rows.values() for p in PROTOCOLS for name in figures[p]["IoU"]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, ["row", "protocol", "photos", "seconds", "mIoU", "low", "high", *classes], lineterminator="\n"
+        )
+        writer.writeheader()
+        for name, figures in rows.items():
+            for protocol in PROTOCOLS:
+                one = figures[protocol]
+                low, high = one["spread"]
+                head = dict(row=name, protocol=protocol, photos=figures["photos"], seconds=figures["seconds"])
+                writer.writerow(head | dict(mIoU=one["mIoU"], low=low, high=high) | one["IoU"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -317,6 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, default={}, help="settings of the methods' configs"
     )
+    parser.add_argument("--csv", type=Path, help="write the figures to this file, too")
     parser.add_argument("--pictures", nargs="*", default=[], metavar="STEM", help="photos that are drawn")
     args = parser.parse_args(argv)
     root = args.root or Path(os.environ.get("OVSEG_SHARED", ROOT.parent / "shared")) / "data"
@@ -343,6 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             row_name, *(f"{p} {figures[p]['mIoU']}" for p in PROTOCOLS), f"{figures['seconds']} s a photo", flush=True
         )
+    if args.csv is not None:
+        write_csv(args.csv, rows)
     print_tables(Console(), rows, f"{len(photos)} photos of {args.photos}")
     return 0
 

@@ -1,5 +1,6 @@
 """tools/measure_photos.py on pictures of its own."""
 
+import csv
 import json
 
 import numpy as np
@@ -108,3 +109,17 @@ def test_a_row_of_sparse_lines_is_the_matrix():
     row.add({"voc21": measure_photos.sparse(matrix), "voc20": [[], [], []], "seconds": 0.5})
     np.testing.assert_array_equal(row.matrices["voc21"][0], matrix.numpy())
     assert json.dumps(measure_photos.sparse(matrix)) == "[[0, 20], [3, 20], [5, 2]]"
+
+
+def test_figures_as_a_table(tmp_path):
+    one = {"mIoU": 40.0, "spread": [30.0, 50.0], "IoU": {"cat": 80.0, "dog": 0.0}}
+    both = {"mIoU": 30.0, "spread": [20.0, 40.0], "IoU": {"background": 10.0, "cat": 80.0, "dog": 0.0}}
+    figures = {"photos": 3, "seconds": 0.25, "voc20": one, "voc21": both}
+    measure_photos.write_csv(tmp_path / "out.csv", {"naclip": figures, "teacher": figures})
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["row"], r["protocol"]) for r in rows] == [
+        (name, protocol) for name in ("naclip", "teacher") for protocol in ("voc20", "voc21")
+    ]
+    assert rows[0]["background"] == "" and rows[1]["background"] == "10.0" and rows[3]["cat"] == "80.0"
+    assert (rows[0]["seconds"], rows[0]["low"], rows[0]["high"]) == ("0.25", "30.0", "50.0")
