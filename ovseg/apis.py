@@ -87,13 +87,12 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
     (file,) = root.glob(f"*/{method}_vitb1[46]_voc21.py")
     config = load_config(file)
     differences = ["words: yours"]
-    published = config.model.backbone.weights
-    if weights not in (published, config.model.backbone.get("text")):
-        differences.append(f"weights: {weights}, there {published}")
-    if "text" in config.model.backbone:
-        _check_pair(method, weights, config.model.backbone)
-    else:
-        config.model.backbone.weights = weights
+    backbone = config.model.backbone
+    if "text" in backbone:
+        _check_pair(method, weights, backbone)
+    elif weights != backbone.weights:
+        differences.append(f"weights: {weights}, there {backbone.weights}")
+        backbone.weights = weights
     if config.model.pop("auxiliary_text", None):
         differences.append("no texts beside the names, there definitions of VOC21's classes")
     config.protocol = f"{method} on VOC21 ({file.relative_to(root)}); {'; '.join(differences)}"

@@ -9,10 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def launched(processes: int) -> list[str]:
+    """What stands between Python and a script that several processes run."""
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+
+
 def evaluate_with(processes: int, config: Path, work_dir: Path, *options: str) -> subprocess.CompletedProcess:
     """``torchrun --nproc_per_node PROCESSES tools/test.py CONFIG``, which must succeed."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*launch, str(ROOT / "tools/test.py"), str(config), "--launcher", "pytorch", "--work-dir", str(work_dir)]
+    script = [str(ROOT / "tools/test.py"), str(config), "--launcher", "pytorch", "--work-dir", str(work_dir)]
+    command = [sys.executable, *launched(processes), *script]
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     done = subprocess.run([*command, *options], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, cause(done.stderr)

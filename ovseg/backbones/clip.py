@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ovseg import projections
 from ovseg.backbones.precision import MixedPrecision, Settled
-from ovseg.backbones.towers import POS_EMBED_MODES, build_tower
+from ovseg.backbones.towers import build_tower, check_pos_embed
 from ovseg.registry import BACKBONES
 from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.weights import load_clip
@@ -58,8 +58,7 @@ class ClipBackbone(MixedPrecision):
         super().__init__(precision)
         if compile not in COMPILE_MODES:
             raise ValueError(f"compile is {compile!r}; choose one of {COMPILE_MODES}")
-        if pos_embed not in POS_EMBED_MODES:
-            raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+        check_pos_embed(pos_embed)
         loaded = load_clip(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.clip = loaded.model.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from ovseg.backbones.precision import MixedPrecision
-from ovseg.backbones.towers import POS_EMBED_MODES, EvaTower, TimmTower, VisionTower
+from ovseg.backbones.towers import EvaTower, TimmTower, VisionTower, check_pos_embed
 from ovseg.registry import BACKBONES, GUIDES
 from ovseg.structures import FeatureMap
 from ovseg.weights import load_dino
@@ -59,8 +59,7 @@ class DinoBackbone(MixedPrecision):
         super().__init__(precision)
         if feature != "tokens" and any(part not in PARTS for part in feature.split("+")):
             raise ValueError(f"feature is {feature!r}; choose 'tokens' or a sum of q, k, v such as 'k' or 'q+k'")
-        if pos_embed not in POS_EMBED_MODES:
-            raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+        check_pos_embed(pos_embed)
         loaded = load_dino(weights, checkpoint=checkpoint)
         self.weights, self.sha256 = weights, loaded.sha256
         self.tower = trunk_tower(loaded.model.eval().requires_grad_(False))

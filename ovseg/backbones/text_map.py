@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ovseg.backbones.clip import ClipBackbone
 from ovseg.backbones.dino import trunk_tower
 from ovseg.backbones.precision import MixedPrecision
-from ovseg.backbones.towers import POS_EMBED_MODES
+from ovseg.backbones.towers import check_pos_embed
 from ovseg.registry import BACKBONES
 from ovseg.text.causal import text_tower
 from ovseg.weights import load_clip, load_dino, load_heads
@@ -54,8 +54,7 @@ class TextMappedBackbone(ClipBackbone):
         precision: str | None = None,
     ) -> None:
         MixedPrecision.__init__(self, precision)
-        if pos_embed not in POS_EMBED_MODES:
-            raise ValueError(f"pos_embed is {pos_embed!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+        check_pos_embed(pos_embed)
         trunk = load_dino(weights, checkpoint=checkpoint)
         words = load_clip(text, checkpoint=text_checkpoint)
         heads = load_heads(text_map, checkpoint=map_checkpoint)

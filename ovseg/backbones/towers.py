@@ -27,6 +27,12 @@ from ovseg.projections import in_projection
 POS_EMBED_MODES = ("size", "scale", "bilinear", "antialias")
 
 
+def check_pos_embed(mode: str) -> None:
+    """Raise ValueError for a way of resizing positions that is none of :data:`POS_EMBED_MODES`."""
+    if mode not in POS_EMBED_MODES:
+        raise ValueError(f"pos_embed is {mode!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+
+
 class TransformerBlock(nn.Module):
     """A pre-norm transformer block taken apart: norm, q/k/v, output projection, feed-forward.
 
@@ -262,8 +268,7 @@ class VisionTower(nn.Module):
                 (CLIPer). ``'antialias'``: bicubic to the size, antialiased where the grid gets smaller (DINOv2 with
                 registers: Talk2DINO).
         """
-        if mode not in POS_EMBED_MODES:
-            raise ValueError(f"pos_embed is {mode!r}; choose one of {', '.join(POS_EMBED_MODES)}")
+        check_pos_embed(mode)
         h0, w0 = self.native_grid
         if torch.compiler.is_exporting():
             return self._resized_to_any(patch_part, grid, mode)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ovseg.training.policy import StepSeedHook
+from tests.launching import launched
 from tests.nano.conftest import FIXTURES
 from tools.publish_decoder import read_training
 
@@ -67,11 +68,10 @@ def test_two_processes_train_as_one(tmp_path, method):
         "default_hooks.logger.interval=1",
         "model.loss.points=4096" if method == "san" else "model.words_per_step=None",
     ]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     one = finish(tmp_path / "one", method, changes=logged)
-    two = finish(tmp_path / "two", method, changes=[*logged, "train_dataloader.batch_size=1"], launch=launch)
+    two = finish(tmp_path / "two", method, changes=[*logged, "train_dataloader.batch_size=1"], launch=launched(2))
     assert set(one) == set(two)
     pairs = list(zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True))
     assert len(pairs) == ITERATIONS
