@@ -6,6 +6,7 @@ from ovseg.stitches.class_token import ClassTokenStitch
 from ovseg.stitches.feedback import FeedbackStitch
 from ovseg.stitches.graph import GraphStitch
 from ovseg.stitches.retrieval import RetrievalStitch
+from ovseg.stitches.softmax import SoftmaxStitch
 from ovseg.stitches.splice import FeatureSplice
 from ovseg.stitches.upsampled import UpsampledStitch
 
@@ -19,5 +20,6 @@ __all__ = [
     "LayerwiseStitch",
     "RetrievalStitch",
     "ScoreStitch",
+    "SoftmaxStitch",
     "UpsampledStitch",
 ]

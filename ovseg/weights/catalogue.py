@@ -491,6 +491,21 @@ def _heads() -> Iterable[WeightCard]:
         notes="Brings words of openai/ViT-B-16 into the space of dinov2/vitb14_reg. A map for another pair of models "
         "has the same layout: give it as `map_checkpoint`.",
     )
+    yield WeightCard(
+        name="dinotxt/vitl16",
+        kind="heads",
+        family="dino.txt",
+        arch="dinotxt",
+        sources=(),
+        licence="dinov3-license",
+        commercial="ask",
+        image_size=512,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        home="https://github.com/facebookresearch/dinov3",
+        notes="Blocks on top of dinov3/vitl16 and their text tower: the file of the vision head and the text encoder, "
+        "which Meta gives out after consent at https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/.",
+    )
 
 
 # ------------------------------------------------------------------------------------------ trained segmenters

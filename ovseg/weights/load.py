@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .assemble import assemble, skip_initialisation
 from .catalogue import WeightCard, get_card
 from .convert import dino_backbone, dinoiser_heads, eva_clip, is_eva_clip, transformers_clip
+from .dinotxt import DinoTxtParts, dinotxt_keys
 from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .hybrid import build_clip
@@ -137,6 +138,7 @@ def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) 
     the official heads: ``obj_proj`` (3x3, 256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
     SegEarth-OV (Li et al., CVPR 2025): a :class:`ovseg.weights.simfeatup.JointBilateralUpsampler`.
     Talk2DINO (Barsellotti et al., ICCV 2025): a :class:`ovseg.weights.text_map.TextMap`.
+    dino.txt (Jose et al., CVPR 2025): a :class:`ovseg.weights.dinotxt.DinoTxtParts`.
 
     Args:
         name: An entry of the catalogue.
@@ -258,6 +260,8 @@ def _build_heads(card: WeightCard, path: Path) -> nn.Module:
         return _build_upsampler(card, path)
     if card.arch == "text_map":
         return _build_text_map(card, path)
+    if card.arch == "dinotxt":
+        return _build_dinotxt(card, path)
     weights = dinoiser_heads(load_state_dict(path))
     width = 768 if card.packaged is None else _packaged_config(card)["width"]
     with skip_initialisation():
@@ -291,6 +295,21 @@ def _build_text_map(card: WeightCard, path: Path) -> nn.Module:
     with skip_initialisation():
         model = TextMap(shapes[0][1], shapes[0][0], shapes[1][0])
     return assemble(model, weights, path, f"{card.name} (Talk2DINO's map of words)")
+
+
+def _build_dinotxt(card: WeightCard, path: Path) -> nn.Module:
+    whole = load_state_dict(path)
+    weights = dinotxt_keys(whole)
+    try:
+        with skip_initialisation():
+            model = DinoTxtParts.like(weights)
+    except KeyError as error:
+        raise CheckpointError(
+            path,
+            f"holds {describe(whole)}, not dino.txt's blocks and text tower (no {error.args[0]})",
+            "Give the file of the vision head and the text encoder",
+        ) from None
+    return assemble(model, weights, path, f"{card.name} (dino.txt's blocks and text tower)", whole=whole)
 
 
 _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {

@@ -120,10 +120,11 @@ def upsampled(run: Run) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def cosines(run: Run) -> dict[str, np.ndarray]:
-    """Talk2DINO: cosines of the first window."""
+    """Talk2DINO, dino.txt: cosines of the first window."""
     features = run.model.stitch.encode(run.first_batch(), run.model.encoder)
     order = run.order[1:] if run.case.constant_background else run.order
-    return {"sim0": run.model.queries.products(features["embeddings"])[0, order].cpu().numpy()}
+    found = run.model.queries.products(features["embeddings"])[0, order].cpu().numpy()
+    return dict.fromkeys(("sim0", "cos0"), found)
 
 
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
@@ -134,4 +135,5 @@ INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "corrclipv2": photo_guide,
     "lposs": propagation,
     "talk2dino": cosines,
+    "dinotxt": cosines,
 }

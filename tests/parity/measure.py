@@ -23,7 +23,7 @@ from ovseg.float32 import exact_convolutions
 from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
-from ovseg.scores import RefinedScoreMap, ScoreMap
+from ovseg.scores import DecodedScoreMap, RefinedScoreMap, ScoreMap
 from ovseg.stitches import FeatureSplice
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
@@ -154,7 +154,7 @@ class Run:
         self.kept: dict = {"refined": {}}
         config = load_config(case, precision)
         set_short_side(config)
-        vocabulary = Vocabulary.from_config(config.model.pop("vocabulary"))
+        vocabulary = Vocabulary.from_config(self._words(config.model.pop("vocabulary")))
         config.model.text_cache = str(standin_dir() / "text")
         if case.text_given:
             config.model.auxiliary_text = None
@@ -162,12 +162,21 @@ class Run:
         words = ["background", *golden.words] if case.constant_background else golden.words
         self.order = query_order(vocabulary.queries, words)
         if case.text_given:
-            embeddings = torch.empty(len(self.order), golden.text["query"].shape[1])
-            embeddings[self.order] = torch.from_numpy(golden.text["query"])
+            rows = torch.from_numpy(golden.text["query"]).unflatten(0, (len(self.order), -1))  # one for each template
+            embeddings = torch.empty(len(self.order), rows.shape[-1])
+            embeddings[self.order] = rows.mean(1)
             self.model.set_vocabulary(vocabulary, embeddings)
         else:
             self.model.set_vocabulary(vocabulary)
         self.data = self._data(config)
+
+    def _words(self, config: dict) -> dict:
+        """The golden's words in place of the config's, where they are an input."""
+        if not self.case.words_given:
+            return config
+        classes = self.golden.text["idx"]
+        names = ["; ".join(np.array(self.golden.words)[classes == c]) for c in range(classes.max() + 1)]
+        return dict(names=names, background=config.get("background"))
 
     def _data(self, config) -> dict:
         """The collated batch that the config's own data pipeline gives for the photo."""
@@ -261,6 +270,8 @@ class Run:
             scale = float(model.backbone.clip.logit_scale.exp())
             out["grid_logits"] = (part[: len(self.order)][self.order] * scale).cpu().numpy()
             out["cluster_attn"] = photo.affinity.flatten(1).cpu().numpy()
+        elif isinstance(scores, DecodedScoreMap):  # dino.txt: probabilities, nearly flat
+            out["probs32"] = probabilities[:, 8::16, 8::16].cpu().numpy()
         elif len(part) < len(self.order):  # foreground queries only, in ascending order: the golden's, too
             out["grid"] = part.cpu().numpy()
             out["score"] = scores.cells.amax((1, 2)).cpu().numpy()
