@@ -51,6 +51,10 @@ OWN_WEIGHTS = tuple(_OWN_CONFIGS)
 """Embedded weights: they come with ovseg and have settings of their own for the methods."""
 
 
+ENCODERS = ("vitb16", "vitb14", "vitl16")
+"""Encoders in the names of configs of whole methods, the smallest first."""
+
+
 def available_methods() -> list[str]:
     """Names that :class:`Segmenter` accepts as ``method``."""
     return sorted(p.stem for p in (config_root() / "_base_" / "models").glob("*.py"))
@@ -84,7 +88,7 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
         if changed := _other_settings(config.model, general):
             config.protocol += f"; {weights}'s own settings of {', '.join(changed)}"
         return config
-    (file,) = root.glob(f"*/{method}_vitb1[46]_voc21.py")
+    file = published_config(method)
     config = load_config(file)
     differences = ["words: yours"]
     backbone = config.model.backbone
@@ -99,13 +103,21 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
     return config
 
 
+def published_config(method: str) -> Path:
+    """The config of a method with its paper's own weights for VOC21, with the smallest encoder there is."""
+    found = [file for size in ENCODERS for file in config_root().glob(f"*/{method}_{size}_voc21.py")]
+    return found[0]
+
+
 def _check_pair(method: str, weights: str, backbone: ConfigDict) -> None:
     """Raise SetupError for weights that are neither half of a trained pair of image and text encoder."""
     if weights not in (backbone.weights, backbone.text):
+        trained = "which were trained together"
+        if "text_map" in backbone:
+            trained = f"between which its map {backbone.text_map} was trained"
         raise SetupError(
-            f"{method} compares words of {backbone.text} with patches of {backbone.weights}, between which its map "
-            f"{backbone.text_map} was trained; {weights} is neither. Name one of the two as weights, or give a config "
-            "with another pair and its map"
+            f"{method} compares words of {backbone.text} with patches of {backbone.weights}, {trained}; {weights} is "
+            "neither. Name one of the two as weights, or give a config with another pair"
         )
 
 

@@ -13,6 +13,9 @@ from ovseg.arguments import side_in_pixels, whole_number
 from ovseg.describing import described
 from ovseg.ops import bilinear_matrix
 
+COLOURS = {"black": (0.0, 0.0, 0.0), "clip": (0.48145466, 0.4578275, 0.40821073)}
+"""Colours that windows can be padded with, RGB in 0..1; CLIP's mean is OpenAI's."""
+
 
 def window_starts(size: int, crop: int, stride: int) -> list[int]:
     """First pixels of the windows along one axis (mmsegmentation's slide rule; the last window is moved back inside).
@@ -100,7 +103,8 @@ class SlidingWindows:
             split evenly with the odd pixel at the end (ClearCLIP 16; ProxyCLIP, Trident and CorrCLIP 56). Without it
             the patch embedding ignores what does not fill a patch and the grid is stretched over the window.
         pad_mode: ``'centre'`` as above, ``'end'``: right and bottom only (CLIP-DINOiser).
-        pad_value: value of the padding in normalised units (a number), or ``'black'`` for a black pixel.
+        pad_value: value of the padding in normalised units (a number), ``'black'`` for a black pixel, or ``'clip'`` for
+            CLIP's mean colour, where the model's own mean is another (VIP).
         batch: windows computed at once; does not change the result.
         fit_multiple: resize the normalised image (bilinear) so that both sides are multiples of this and at least the
             crop, unless they are multiples already: windows then share one lattice of patches (Trident 16).
@@ -179,14 +183,15 @@ class SlidingWindows:
         """``[3, h, w]`` normalised image to ``[n, 3, H, W]`` padded windows, row by row.
 
         Args:
-            mean, std: ``[3, 1, 1]`` of the normalisation; needed for ``pad_value='black'`` only.
+            mean, std: ``[3, 1, 1]`` of the normalisation, 0..255; needed where ``pad_value`` is a colour.
         """
         (h, w), (ph, pw), (top, left) = layout.window, layout.padded, layout.offset
         windows = torch.stack([image[:, y : y + h, x : x + w] for y in layout.starts[0] for x in layout.starts[1]])
         if (h, w) == (ph, pw):
             return self._stretched(windows)
-        if self.pad_value == "black":
-            out = (-mean / std).to(windows).expand(len(windows), -1, ph, pw).clone()
+        if self.pad_value in COLOURS:
+            colour = 255 * torch.tensor(COLOURS[self.pad_value], device=mean.device).view(3, 1, 1)
+            out = ((colour - mean) / std).to(windows).expand(len(windows), -1, ph, pw).clone()
         else:
             out = windows.new_full((len(windows), 3, ph, pw), float(self.pad_value))
         out[:, :, top : top + h, left : left + w] = windows

@@ -7,6 +7,7 @@ from ovseg.attention.decomposition import DecomposedAttention, Decomposition, de
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.attention.fused import FusedAttention
 from ovseg.attention.head_cleaning import HeadCleaning
+from ovseg.attention.head_proxy import HeadProxyAttention
 from ovseg.attention.intermediate import IntermediateAttention
 from ovseg.attention.plain import PlainAttention, ValueAttention
 from ovseg.attention.proxy import ProxyAttention
@@ -23,6 +24,7 @@ __all__ = [
     "DinoiserAttention",
     "FusedAttention",
     "HeadCleaning",
+    "HeadProxyAttention",
     "IntermediateAttention",
     "LastBlockAttention",
     "NeighbourAttention",

@@ -1,6 +1,7 @@
 """Stitches: what is computed per window, and how a photo's windows become its score map."""
 
 from ovseg.stitches.affinity import AffinityStitch, ContributionStitch, LayerwiseStitch
+from ovseg.stitches.alias import AliasStitch
 from ovseg.stitches.average import ScoreStitch
 from ovseg.stitches.class_token import ClassTokenStitch
 from ovseg.stitches.feedback import FeedbackStitch
@@ -12,6 +13,7 @@ from ovseg.stitches.upsampled import UpsampledStitch
 
 __all__ = [
     "AffinityStitch",
+    "AliasStitch",
     "ClassTokenStitch",
     "ContributionStitch",
     "FeatureSplice",

@@ -147,6 +147,9 @@ CASES = {
         text_given=True,
         words_given=True,
     ),
+    "vip": Case(
+        "vip/vip_vitl16_voc21.py", {"model.backbone.weights": "dinov3/vitb16"}, text_given=True, words_given=True
+    ),
     "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", window_grid=True),
     "clip_dinoiser_quickgelu": Case(
         "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, window_grid=True

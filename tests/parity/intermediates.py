@@ -127,6 +127,13 @@ def cosines(run: Run) -> dict[str, np.ndarray]:
     return dict.fromkeys(("sim0", "cos0"), found)
 
 
+@torch.no_grad()
+def patches(run: Run) -> dict[str, np.ndarray]:
+    """VIP: patches of the first window after the last LayerNorm, every 16th number."""
+    encoded = run.model.encoder.encode(run.first_batch())
+    return {"tokens0": encoded.patches[0, :, ::16].cpu().numpy()}
+
+
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "scclip": outliers_by_factor,
     "sfp": outliers_by_attention,
@@ -136,4 +143,5 @@ INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "lposs": propagation,
     "talk2dino": cosines,
     "dinotxt": cosines,
+    "vip": patches,
 }

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from ovseg.encoder import WindowBatch
 from ovseg.engine import set_short_side
 from ovseg.float32 import exact_convolutions
+from ovseg.heads import ClassHead, EarlyMaxHead
 from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
@@ -203,7 +204,7 @@ class Run:
         encoder = model.encoder
         layout = encoder.layout(self.photo)
         part = model.stitch.score(model.stitch.encode(self.first_batch(), encoder), encoder, model.queries)[0]
-        window = self._window(part, layout)
+        window = self._window(part, layout, self.order)
         if not self.case.first_window_only:
             return {"win0": window}
         labels = (window * self.model.head.logit_scale).argmax(0)
@@ -272,6 +273,9 @@ class Run:
             out["cluster_attn"] = photo.affinity.flatten(1).cpu().numpy()
         elif isinstance(scores, DecodedScoreMap):  # dino.txt: probabilities, nearly flat
             out["probs32"] = probabilities[:, 8::16, 8::16].cpu().numpy()
+        elif isinstance(head, ClassHead) and not isinstance(head, EarlyMaxHead):  # VIP: maps of classes
+            out["logits"] = scores.block()[ours_of].cpu().numpy()
+            out["win0"] = self._window(part, layout, ours_of)
         elif len(part) < len(self.order):  # foreground queries only, in ascending order: the golden's, too
             out["grid"] = part.cpu().numpy()
             out["score"] = scores.cells.amax((1, 2)).cpu().numpy()
@@ -282,12 +286,12 @@ class Run:
             if len(part) == len(self.order) and not isinstance(
                 model.stitch, FeatureSplice
             ):  # its scores are the photo's
-                out["win0"] = self._window(part, layout)
+                out["win0"] = self._window(part, layout, self.order)
         return out
 
-    def _window(self, part: Tensor, layout) -> np.ndarray:
+    def _window(self, part: Tensor, layout, order: Sequence[int]) -> np.ndarray:
         """A window's scores in the golden's order: on its grid, or upsampled to the window without its padding."""
-        part = part[self.order[1:] if self.case.constant_background else self.order]
+        part = part[order[1:] if self.case.constant_background else order]
         if self.case.window_grid:
             return part.cpu().numpy()
         (h, w), (top, left) = layout.window, layout.offset
