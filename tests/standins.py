@@ -69,8 +69,11 @@ def dinotxt_file(weights: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor
     above = OrderedDict((key, value) for key, value in weights.items() if not key.startswith(trunk))
     text, width = "text_model.backbone.", len(weights["visual_model.head.ln_final.weight"])
     shapes = {"token_embedding.weight": (49408, 64), "positional_embedding": (77, 64)}
-    shapes |= {f"{norm}.{kind}": (64,) for norm in ("ln_final", "blocks.0.attention_norm", "blocks.0.ffn_norm")
-               for kind in ("weight", "bias")}
+    shapes |= {
+        f"{norm}.{kind}": (64,)
+        for norm in ("ln_final", "blocks.0.attention_norm", "blocks.0.ffn_norm")
+        for kind in ("weight", "bias")
+    }
     layers = {"attention.proj": (64, 64), "feed_forward.fc1": (256, 64), "feed_forward.fc2": (64, 256)}
     shapes |= {f"blocks.0.{layer}.weight": shape for layer, shape in layers.items()}
     shapes |= {f"blocks.0.{layer}.bias": shape[:1] for layer, shape in layers.items()}

@@ -40,3 +40,14 @@ class EarlyMaxHead(ClassHead):
             )
         maps = scores if scores.classes is not None else scores.by_class(query_to_class, num_classes)
         return maps, torch.arange(num_classes, device=query_to_class.device), num_classes
+
+    def probabilities(
+        self,
+        scores: AnyScoreMap,
+        query_to_class: Tensor,
+        num_classes: int,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> Tensor:
+        """Scores of the classes ``[C, h, w]`` of a block of pixels; they may be negative."""
+        return self.by_class(scores, query_to_class, num_classes)[0].block(rows=rows, columns=columns)

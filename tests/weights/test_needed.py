@@ -95,11 +95,12 @@ def test_fetch_of_a_method(capsys):
 
 def test_every_method_is_listed_whole():
     """The registered classes that read weights are those that say so."""
-    from ovseg.apis import available_methods, method_config
+    from ovseg.apis import available_methods, method_config, published_config
 
     for method in available_methods():
-        found = names(method_config(method, "openai/ViT-B-16").model)
-        assert "openai/ViT-B-16" in found and set(found) <= set(catalogue())
+        weights = Config.fromfile(published_config(method)).model.backbone.get("text", "openai/ViT-B-16")
+        found = names(method_config(method, weights).model)
+        assert weights in found and set(found) <= set(catalogue())
     assert names(method_config("clip_dinoiser", "laion2b_s34b_b88k/ViT-B-16").model) == [
         "laion2b_s34b_b88k/ViT-B-16",
         "clip_dinoiser/last",

@@ -1,4 +1,4 @@
-# dino.txt (Jose et al., CVPR 2025) on DINOv3: a frozen DINOv3, two trained blocks, and the text tower trained with them.
+# dino.txt (Jose et al., CVPR 2025) on DINOv3: two trained blocks on the frozen network, and their own text tower.
 # The authors' notebook for segmentation takes tokens="backbone"; the words were trained with the blocks' tokens.
 model = dict(
     type="OpenVocabSegmentor",
