@@ -1,6 +1,7 @@
 """Whoever has no network learns of all missing files at once."""
 
 import pytest
+from mmengine.config import Config
 
 from ovseg import Segmenter
 from ovseg.cli import main
