@@ -30,7 +30,7 @@ from ovseg.engine import SetupError, load_config
 from ovseg.regions.mask_prompts import KEY as MASK_PROMPTS
 from ovseg.registry import MODELS
 from ovseg.segmentors import DeclipTrainer, DecoderSegmentor, MaskAdaptationTrainer, PseudoLabelTrainer
-from ovseg.weights import CheckpointError
+from ovseg.weights import CheckpointError, get_card, load_clip
 from ovseg.weights.layouts import LAYOUTS, changes_from, joint_projections
 
 
@@ -40,11 +40,13 @@ class Trained:
 
     Attributes:
         clip: the CLIP as it was before the training.
+        weights: its name in the catalogue.
         prefix: what its keys in a checkpoint begin with.
         decoder: keys of the file to write to those of a checkpoint, for what is no CLIP.
     """
 
     clip: Mapping[str, Tensor]
+    weights: str
     prefix: str
     decoder: Mapping[str, str]
 
@@ -56,15 +58,15 @@ def parts_of(model: nn.Module) -> Trained:
         SetupError: for a model that trains something else.
     """
     if isinstance(model, DeclipTrainer):
-        return Trained(model.clip.state_dict(), "clip.", {})
+        return Trained(model.clip.state_dict(), model.student.backbone.weights, "clip.", {})
     if isinstance(model, MaskAdaptationTrainer):
         prompts = {MASK_PROMPTS: "mask_embedding"} if len(model.mask_embedding) else {}
-        return Trained(model.backbone.clip.state_dict(), "backbone.clip.", prompts)
+        return Trained(model.backbone.clip.state_dict(), model.backbone.weights, "backbone.clip.", prompts)
     prefix, owner = ("student.", model.student) if isinstance(model, PseudoLabelTrainer) else ("", model)
     if not isinstance(owner, DecoderSegmentor):
         raise SetupError(f"{type(model).__name__} is no training whose weights can be published: give a *_train.py")
     keys = {key: f"{prefix}decoder.{key}" for key in owner.decoder.state_dict()}
-    return Trained(owner.backbone.clip.state_dict(), f"{prefix}backbone.clip.", keys)
+    return Trained(owner.backbone.clip.state_dict(), owner.backbone.weights, f"{prefix}backbone.clip.", keys)
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -110,7 +112,8 @@ def publish(config: Path, checkpoint: Path, out: Path, layout: str, share: float
     start, end = (joint_projections(clip) for clip in (start, end))
     clip = interpolated(start, end, share)
     if layout == "overlay":
-        clip = changes_from(start, clip)
+        base = get_card(parts.weights).base  # the training may have begun with an overlay itself
+        clip = changes_from(load_clip(base).model.state_dict() if base else start, clip)
     weights = LAYOUTS[layout].joined(clip, decoder)
     dtype = torch.float16 if half else torch.float32
     weights = {k: v.to(dtype).contiguous() if v.is_floating_point() else v for k, v in weights.items()}

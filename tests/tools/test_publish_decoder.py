@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors.torch import save_file
 
 from ovseg.engine import SetupError
 from ovseg.registry import MODELS
@@ -68,6 +69,18 @@ def test_mask_prompts_lie_beside_the_clip_they_were_trained_with(tmp_path):
     weights = load_state_dict(tmp_path / "out.safetensors")
     assert torch.equal(weights["decoder.visual.mask_embedding"], trained["mask_embedding"][1])
     assert set(weights) == {"decoder.visual.mask_embedding", "clip.logit_scale"}
+
+
+def test_an_overlay_that_was_trained_on_keeps_what_it_had(tmp_path):
+    adapted = load_clip("nano").model.state_dict()["visual.ln_post.bias"] + 1
+    save_file({"clip.visual.ln_post.bias": adapted}, tmp_path / "adapted.safetensors")
+    config, checkpoint, _ = training(
+        tmp_path, "ovseg_mpt_nano_train.py", **{"model.backbone.checkpoint": str(tmp_path / "adapted.safetensors")}
+    )
+    publish(config, checkpoint, tmp_path / "out.safetensors", "overlay")
+    weights = load_state_dict(tmp_path / "out.safetensors")
+    assert torch.equal(weights["clip.visual.ln_post.bias"], adapted)
+    assert set(weights) == {"decoder.visual.mask_embedding", "clip.logit_scale", "clip.visual.ln_post.bias"}
 
 
 def test_a_student_is_published_without_its_teacher(tmp_path):

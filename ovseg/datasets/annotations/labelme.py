@@ -35,6 +35,8 @@ class LabelMeFiles(Annotations):
             size = check_size(document.get("imageHeight"), document.get("imageWidth"))
             parts = []
             for number, shape in enumerate(document["shapes"]):
+                if not isinstance(shape, Mapping):
+                    raise MaskCodeError(f"shape {number} is no object but {shape!r:.60}")
                 who = f"shape {number} ({shape.get('label')!r})"
                 try:
                     parts.append((self.class_of(shape.get("label"), reference), _mask(shape, size)))
