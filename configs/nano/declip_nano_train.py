@@ -27,7 +27,10 @@ train_dataloader = dict(
     batch_size=8,
     dataset=dict(
         type="UnlabelledScenes",
-        pipeline=[dict(type="BoxCrops", size=112, crop=112, most_rows=3), dict(type="PackInputs", keys=("boxes", "crops"))],
+        pipeline=[
+            dict(type="BoxCrops", size=112, crop=112, most_rows=3),
+            dict(type="PackInputs", keys=("boxes", "crops")),
+        ],
     ),
 )
 train_cfg = dict(max_iters=max_iters, val_interval=400)

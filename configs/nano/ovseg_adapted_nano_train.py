@@ -1,6 +1,6 @@
 # OVSeg's mask-adapted CLIP at nano's scale: `python tools/train.py configs/nano/ovseg_adapted_nano_train.py`, sprites
-# first (`python -m ovseg.nano.sprites fetch`). nano's image tower learns masked crops of 129 object words and 8 grounds;
-# 43 object words are held out. Next: ovseg_mpt_nano_train.py.
+# first (`python -m ovseg.nano.sprites fetch`). nano's image tower learns masked crops of 129 object words and 8
+# grounds; 43 object words are held out. Next: ovseg_mpt_nano_train.py.
 _base_ = ["../_base_/trained/nano_scenes_train.py"]
 max_iters = 1500
 model = dict(

@@ -1,5 +1,5 @@
-# nano on scenes with OVSeg's region encoder, trained by ovseg_adapted_nano_train.py and ovseg_mpt_nano_train.py on masked
-# crops of 129 object words; the masks are those of nano's SAM.
+# nano on scenes with OVSeg's region encoder, trained by ovseg_adapted_nano_train.py and ovseg_mpt_nano_train.py on
+# masked crops of 129 object words; the masks are those of nano's SAM.
 _base_ = ["./sam_clip_nano_scenes.py"]
 model = dict(
     backbone=dict(weights="nano_ovseg_mpt"),

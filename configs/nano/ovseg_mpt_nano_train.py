@@ -1,5 +1,5 @@
 # OVSeg's mask prompts at nano's scale: after ovseg_adapted_nano_train.py, whose weights are put half of the way from
-# nano's (`python tools/publish_decoder.py CONFIG CHECKPOINT data/nano_adapted.safetensors --layout overlay --share 0.5`),
+# nano's (`tools/publish_decoder.py CONFIG CHECKPOINT data/nano_adapted.safetensors --layout overlay --share 0.5`),
 # `python tools/train.py configs/nano/ovseg_mpt_nano_train.py`: CLIP stays, the prompts of three blocks are learned.
 _base_ = ["./ovseg_adapted_nano_train.py"]
 max_iters = 400

@@ -51,7 +51,9 @@ class DeepLabDecoder(Decoder):
         width = self.network.feature_info.channels()[-1]
         if network_checkpoint is not None:
             own = self.network.state_dict()
-            found = {k: v for k, v in load_state_dict(network_checkpoint).items() if k in own or not k.startswith(AFTER_MAPS)}
+            found = {
+                k: v for k, v in load_state_dict(network_checkpoint).items() if k in own or not k.startswith(AFTER_MAPS)
+            }
             assemble(self.network, found, network_checkpoint, f"timm's {network}")
         self.aspp = nn.ModuleList(
             nn.Sequential(

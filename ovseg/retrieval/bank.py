@@ -143,9 +143,10 @@ def read_facts(folder: Path) -> dict[str, object]:
     path = folder / "bank.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        version, width, stores = facts["version"], facts["width"], facts["stores"]
-        whole = all(isinstance(one, int) and one > 0 for one in (width, *stores.values()))
-        complete = whole and isinstance(facts["provenance"], dict)
+        version = facts["version"]
+        widths = (facts["width"], *facts["stores"].values()) if version == VERSION else ()
+        complete = all(isinstance(width, int) and width > 0 for width in widths)
+        complete = complete and isinstance(facts.get("provenance"), dict)
     except FileNotFoundError:
         raise BankError(f"there is no bank in {folder} (no bank.json); build one with ovseg.retrieval") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -502,7 +502,12 @@ def _decoders() -> Iterable[WeightCard]:
         ("catseg", "decoder", "CAT-Seg", _MASKS_SEEN),
         ("san", "decoder", "SAN", _MASKS_SEEN),
         ("ovseg_mpt", "clip", "OVSeg's mask-adapted CLIP and mask prompts", _MASKS_SEEN),
-        ("declip", "clip", "DeCLIP", "scenes without words and masks, and without 43 of the 172 object words, taught it."),
+        (
+            "declip",
+            "clip",
+            "DeCLIP",
+            "scenes without words and masks, and without 43 of the 172 object words, taught it.",
+        ),
         (
             "maskclip_plus",
             "decoder",

@@ -6,6 +6,7 @@ A case is a whole file, damaged, and what a user does with it: a result, or one 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import io
 import json
@@ -103,8 +104,15 @@ def _coco() -> str:
     one = dict(id=1, image_id=1, category_id=3, iscrowd=0, segmentation=[[1, 1, 9, 1, 9, 8, 1, 8]], area=50.0)
     return json.dumps(
         dict(
-            images=[dict(id=1, file_name="a.jpg", height=12, width=16), dict(id=2, file_name="b.jpg", height=12, width=16)],
-            annotations=[one, one | dict(id=2, category_id=5, segmentation=code), one | dict(id=3, image_id=2, iscrowd=1)],
+            images=[
+                dict(id=1, file_name="a.jpg", height=12, width=16),
+                dict(id=2, file_name="b.jpg", height=12, width=16),
+            ],
+            annotations=[
+                one,
+                one | dict(id=2, category_id=5, segmentation=code),
+                one | dict(id=3, image_id=2, iscrowd=1),
+            ],
             categories=[dict(id=3, name="cat"), dict(id=5, name="dog")],
         )
     )
@@ -287,7 +295,9 @@ def _make_zip(folder: Path) -> Path:
 
 
 def _make_parquet(folder: Path) -> Path:
-    table = pyarrow.table({"image": [{"bytes": data, "path": name} for name, data in _photos().items()], "id": [1, 2, 3]})
+    table = pyarrow.table(
+        {"image": [{"bytes": data, "path": name} for name, data in _photos().items()], "id": [1, 2, 3]}
+    )
     parquet.write_table(table, folder / "a.parquet", row_group_size=2)
     return folder / "a.parquet"
 
@@ -328,6 +338,7 @@ def _forget_stores() -> None:
 @cache
 def _job() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ovseg-hardening-job-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     photos = jobs.write_photos(folder / "photos", 3)
     job = jobs.make_job(photos, folder / "out", words=jobs.WORDS[:1], formats=("rle", "png", "coco", "panoptic"))
     job.run()
@@ -356,7 +367,10 @@ def _use_job(kind: str, page: bool = False) -> Callable[[Path], object]:
                     facts["files"][name]["bytes"] = size
             manifest.write_text(json.dumps(facts))
         wanted = None if kind == "manifest" else kind
-        found = [(f.number, f.name, None if f.result is None else f.result.labels.tolist()) for f in read(folder / "out", format=wanted)]
+        found = [
+            (f.number, f.name, None if f.result is None else f.result.labels.tolist())
+            for f in read(folder / "out", format=wanted)
+        ]
         if page:
             write_page(folder / "out")
         return found
@@ -433,7 +447,9 @@ SURFACES: dict[str, Surface] = {
         _written("_classes.csv", ROBOFLOW), lambda folder: read_colour_table(folder / "_classes.csv"), text_lines
     ),
     "pairs": Surface(
-        _written("pairs.txt", "a.jpg a.png\nb.jpg\tb.png\n"), lambda folder: read_pairs(folder / "pairs.txt"), text_lines
+        _written("pairs.txt", "a.jpg a.png\nb.jpg\tb.png\n"),
+        lambda folder: read_pairs(folder / "pairs.txt"),
+        text_lines,
     ),
     "words, text": _words("words.txt", "background := sky; wall\ncat\ndog; puppy\nsofa; couch\n"),
     "words, CSV": _words("words.csv", "id,name\n0,cat\n1,dog; puppy\n2,sofa\n"),
@@ -472,6 +488,7 @@ SURFACES: dict[str, Surface] = {
 def _room(kind: str) -> SimpleNamespace:
     """A folder with the whole files of a surface, and what they give."""
     top = Path(tempfile.mkdtemp(prefix="ovseg-hardening-"))
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
     room = SimpleNamespace(top=top, folder=top / "in", home=top / "home")
     room.folder.mkdir()
     room.home.mkdir()
@@ -522,4 +539,6 @@ _REMADE = tuple(name for name in SURFACES if name.startswith(("bulk", "manifest"
 
 def _names(kind: str, path: Path) -> tuple[str, ...]:
     """What an error may call a file: its own name, or for a job's results their folder."""
+    if kind in ("bulk.json", "manifest.json"):
+        return path.name, "/in/out"
     return (path.name, str(path.parent)) if kind.startswith("results") or "bank" in kind else (path.name,)

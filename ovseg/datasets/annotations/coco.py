@@ -141,7 +141,9 @@ class CocoAnnotations(Annotations):
             return content_hash(None)
         image, annotations = self._entry(reference)
         size = [image.get("height"), image.get("width")]
-        rows = [[self._categories.get(a.get("category_id")), a.get("iscrowd"), a.get("segmentation")] for a in annotations]
+        rows = [
+            [self._categories.get(a.get("category_id")), a.get("iscrowd"), a.get("segmentation")] for a in annotations
+        ]
         return content_hash(json.dumps([size, rows, self.overlap, self.crowd], sort_keys=True).encode())
 
     def read(self, reference: str) -> np.ndarray:
