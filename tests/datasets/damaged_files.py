@@ -77,9 +77,8 @@ def photo_files(kind: str, variant: int) -> list[bytes]:
         return [encoded(image, kind), encoded(image, kind, progressive=True), *more]
     if kind == "TIFF 8 bit":
         packed = [encoded(image, "TIFF", compression=c) for c in ("tiff_lzw", "packbits", "jpeg")]
-        fax = encoded(Image.fromarray(rgb[..., 0] > 99), "TIFF", compression="group4")
         own = [tiff(rgb, 2, compression=8, predictor=2, strip_rows=5), tiff(rgb, 2, planar=2, tile=(16, 16))]
-        return [*packed, fax, *own, tiff(alpha.astype(np.uint8), 2, extra=(2,)), tiff(rgb[..., :1], 0, order=">")]
+        return [*packed, *own, tiff(alpha.astype(np.uint8), 2, extra=(2,)), tiff(rgb[..., :1], 0, order=">")]
     if kind == "TIFF 16 bit":
         plain = [tiff(wide, 2, strip_rows=6), tiff(wide, 2, planar=2, order=">"), tiff(alpha, 2, extra=(1,), big=True)]
         return [*plain, tiff(wide, 2, compression=5, predictor=2), tiff(wide[..., :1], 1, compression=8, tile=(16, 16))]

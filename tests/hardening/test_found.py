@@ -60,6 +60,7 @@ def test_headers_of_arrays(header, npz, tmp_path):
         (lambda d: d["images"].append("x"), "entry 1 of images lacks a brace"),
         (lambda d: d["images"][0].pop("file_name"), "entry 0 of images lacks file_name"),
         (lambda d: d["categories"][0].pop("id"), "entry 0 of categories lacks id"),
+        (lambda d: d["categories"].append(dict(id="2", name="dog")), "ids of categories are of several types"),
         (lambda d: d["annotations"].append(None), "entry 1 of annotations lacks a brace"),
         (lambda d: d["annotations"][0].update(image_id=[]), "entry 0 of annotations: image_id is a number or a word"),
     ],
@@ -94,6 +95,15 @@ def test_a_coco_annotation_without_a_mask_still_has_a_fingerprint(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "document", "message"),
     [
+        (
+            LabelMeFiles,
+            dict(
+                shapes=[dict(label="cat", shape_type="mask", points=[[float("nan"), 0], [1, 1]])],
+                imageHeight=4,
+                imageWidth=4,
+            ),
+            "shape 0 .*its points are no finite numbers",
+        ),
         (LabelMeFiles, dict(shapes=[3], imageHeight=4, imageWidth=4), "shape 0 is no object but 3"),
         (SuperviselyFiles, dict(objects=["x"], size=dict(height=4, width=4)), "object 0 is no object but 'x'"),
     ],

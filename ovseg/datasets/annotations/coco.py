@@ -88,6 +88,8 @@ class CocoAnnotations(Annotations):
                         f"{type(entry[named[0]]).__name__}"
                     )
         self._categories = {c["id"]: str(c["name"]) for c in data["categories"]}
+        if len({type(one) for one in self._categories}) > 1:
+            raise DatasetNotFound(f"annotations: {self._path}: ids of categories are of several types; give numbers")
         if len(self._categories) < len(data["categories"]):
             raise DatasetNotFound(f"annotations: {self._path}: two categories have one id")
         grouped: dict[object, list[dict]] = defaultdict(list)
