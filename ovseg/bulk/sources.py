@@ -216,12 +216,17 @@ def _of_list(root: str, path: str) -> Iterator[Photo]:
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"cannot read the list {path}: {error}") from error
     folder = posixpath.dirname(path) if root else os.path.dirname(path)
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
+        if "\0" in entry:
+            raise SetupError(f"the list {path}, line {number}, holds a NUL byte: it is no text, or damaged")
         if "://" in entry:
-            store, inside = split_address(entry)
+            try:
+                store, inside = split_address(entry)
+            except SetupError as error:
+                raise SetupError(f"the list {path}, line {number}: {error}") from error
             yield Photo(without_password(entry), Place(inside, store))
         else:
             yield Photo(entry, Place(posixpath.join(folder, entry) if root else os.path.join(folder, entry), root))
