@@ -221,7 +221,7 @@ def _yaml(text: str, source: str) -> object:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise ClassListError(
-            f"{source}, line {line}: not readable as YAML ({getattr(error, 'problem', error)})"
+            f"{source}, line {line}: not readable as YAML ({' '.join(str(getattr(error, 'problem', error)).split())})"
         ) from None
 
 

@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+import tokenize
+import zipfile
+import zlib
+
+DAMAGED_ARRAYS = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+)
+"""What ``numpy.load`` was seen to raise for damaged ``.npy`` and ``.npz`` files; a header is parsed as Python."""
+
 
 class SetupError(ValueError):
     """What was asked for cannot be run: a config, checkpoint or saved state that does not fit. Says what to change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -230,12 +231,16 @@ def legend_panel(rows: Sequence[tuple], heads: Sequence[str], height: int, width
     return np.asarray(panel)
 
 
+_MOST_LETTERS = 1000
+"""Of a line: no font gets more of them into a picture that people look at, and measuring takes time."""
+
+
 def _shorten(text: str, font: ImageFont.FreeTypeFont, limit: float) -> str:
-    if font.getlength(text) <= limit:
+    if len(text) <= _MOST_LETTERS and font.getlength(text) <= limit:
         return text
-    while text and font.getlength(text + "...") > limit:
-        text = text[:-1]
-    return text + "..."
+    short = text[:_MOST_LETTERS]
+    fitting = bisect.bisect_right(range(1, len(short) + 1), limit, key=lambda n: font.getlength(short[:n] + "..."))
+    return short[:fitting] + "..."
 
 
 def titled(panel: np.ndarray, title: str, font_size: int) -> np.ndarray:

@@ -41,7 +41,7 @@ def smaller(config):
             part.templates, part.text_cache = "plain", False
         decoder = part.get("decoder")
         if decoder and decoder.type == "DeepLabDecoder":
-            decoder.resnet = "resnet10t"
+            decoder.network = "resnet10t"
         if decoder and decoder.type == "SideAdapterDecoder":
             decoder.network = dict(width=24, num_heads=2, queries=20)
             config.model.loss.points = 64

@@ -9,6 +9,7 @@
     python tools/benchmark.py --speed --csv docs/benchmark/speed.csv   # methods x precisions beside the naive form
     python tools/benchmark.py --accuracy 60 --csv docs/benchmark/accuracy.csv   # what precisions cost nano
     python tools/benchmark.py --curves --csv curves.csv --picture curves.png
+    python tools/benchmark.py --costs --csv docs/benchmark/trained.csv   # trained methods: parameters, GMACs, memory
 
 Weights are random stand-ins in the official architectures unless ``--weights real``: times and memory are those of the
 real ones, labels mean nothing. Text is embedded once and not measured. ``docs/benchmark.md`` explains the columns.
@@ -22,7 +23,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from ovseg.weights import WeightsError
 from tools.benchmarking.bars import GROUPS, Bar, Plan, measure_bars
 from tools.benchmarking.clock import CLOCKS, Clock, machine, matmul_roofline
 from tools.benchmarking.compare import Setting, Side, SideError, compare, compare_rows, compare_table
+from tools.benchmarking.costs import PHOTO, cost_row, costed
 from tools.benchmarking.curves import ALONG_CLASSES, ALONG_PIXELS, WEIGHTS, curve, describe
 from tools.benchmarking.methods import PAPER_METHODS, SIZES, build_job, config_of, scene_photo
 from tools.benchmarking.naive import CASES
@@ -63,8 +65,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--accuracy", type=int, metavar="N", help="labels and mIoU of nano in all precisions on N scenes (0: all)"
     )
     mode.add_argument("--curves", action="store_true", help="time and memory over pixels and classes")
+    mode.add_argument("--costs", action="store_true", help="parameters, GMACs, time and memory of trained methods")
     mode.add_argument("--ops", nargs="*", metavar="CASE", help=f"operators: {', '.join(CASES)} (none given: all)")
-    parser.add_argument("--methods", nargs="+", default=list(PAPER_METHODS), help="method names or config files")
+    parser.add_argument("--methods", nargs="+", help="method names or config files")
     parser.add_argument("--benchmark", choices=tuple(SIZES), default="voc21", help="settings of the methods (voc21)")
     parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS, help="default: fp32 bf16; --speed, --accuracy: also auto and int8"
@@ -93,6 +96,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if unknown := set(args.only) - set(GROUPS):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; choose from {', '.join(GROUPS)}")
     every = ["fp32", "bf16", "auto", "int8"]
+    args.methods = args.methods or (None if args.costs else list(PAPER_METHODS))
     args.precision = args.precision or (every if args.speed or args.accuracy is not None else every[:2])
     if args.photo is not None and not args.photo.is_file():
         parser.error(f"--photo: no file {args.photo}")
@@ -148,23 +152,29 @@ def run_speed(args: argparse.Namespace, console: Console) -> int:
             _say_row(console, row)
         if args.csv:
             write_csv(args.csv, [row | machine() for row in rows])
-    console.print(speed_table(rows, title(args)))
+    console.print(figures_table(rows, SPEED_COLUMNS, title(args)))
     return 0
 
 
-def speed_table(rows: Sequence[dict[str, object]], caption: str) -> Table:
-    """Methods and precisions as a table: a column per figure that bars are about."""
-    columns = dict(
-        method="method",
-        computed_in="computed in",
-        ms="ms",
-        share_of_best_rate="share of best rate",
-        target_share="aim",
-        fp32_over_this="fp32 / this",
-        naive_fp32_over_this="naive fp32 / this",
-        naive_best_over_this="naive best / this",
-        agreement_with_fp32="labels as fp32",
-    )
+SPEED_COLUMNS = dict(
+    method="method",
+    computed_in="computed in",
+    ms="ms",
+    share_of_best_rate="share of best rate",
+    target_share="aim",
+    fp32_over_this="fp32 / this",
+    naive_fp32_over_this="naive fp32 / this",
+    naive_best_over_this="naive best / this",
+    agreement_with_fp32="labels as fp32",
+)
+
+
+def figures_table(rows: Sequence[dict[str, object]], columns: Mapping[str, str], caption: str) -> Table:
+    """Methods as a table: a column per figure that bars are about.
+
+    Args:
+        columns: keys of a row to headings.
+    """
     table = Table(title=caption)
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name in ("method", "computed_in") else "right")
@@ -187,6 +197,34 @@ def run_accuracy(args: argparse.Namespace, console: Console) -> int:
 
 def _say_row(console: Console, row: dict[str, object]) -> None:
     console.print("  ".join(f"{name} {value}" for name, value in row.items()), highlight=False, markup=False)
+
+
+def run_costs(args: argparse.Namespace, console: Console) -> int:
+    """Trained methods, a row each, in fp32; each row is printed as soon as it is measured."""
+    clock, rows = Clock(args.clock), []
+    photo = args.photo or scene_photo(tuple(args.size) if args.size else PHOTO, photo_folder())
+    for config, recipe in costed(args.methods).items():
+        rows.append(cost_row(config, recipe, photo, args.repeats, clock))
+        _say_row(console, rows[-1])
+        if args.csv:
+            write_csv(args.csv, [row | machine() for row in rows])
+    console.print(figures_table(rows, COST_COLUMNS, title(args)))
+    return 0
+
+
+COST_COLUMNS = dict(
+    method="method",
+    image_parameters_m="parameters, M",
+    text_parameters_m="of words, M",
+    gmac="GMAC",
+    seconds="s",
+    whole_maps_over_this="whole maps / this",
+    mib="MiB",
+    whole_maps_mib="whole maps, MiB",
+    trained_m="trains, M",
+    training_s="s a step",
+    training_mib="MiB a step",
+)
 
 
 def run_compare(args: argparse.Namespace, console: Console) -> int:
@@ -298,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (args.bars, run_bars),
         (args.curves, run_curves),
         (args.speed, run_speed),
+        (args.costs, run_costs),
         (args.accuracy is not None, run_accuracy),
         (args.ops is not None, run_ops),
     )

@@ -1,14 +1,15 @@
-"""Write what a training of a decoder made as a file that `weights` and `checkpoint` of a config read.
+"""Write what a training made as a file that `weights` and `checkpoint` of a config read.
 
     python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors
     python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors --share 0.5     # WiSE
     python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors --layout overlay --half
 
-CONFIG and CHECKPOINT are those of the training. With ``--share`` below 1 CLIP's weights lie so far on the straight line
+CONFIG and CHECKPOINT are those of the training: of a segmentor with a decoder, of a student that learned from pseudo
+labels, of DeCLIP's or OVSeg's CLIP. With ``--share`` below 1 CLIP's weights lie so far on the straight line
 from those that the training began with to the trained ones (Wortsman et al., WiSE-FT, CVPR 2022): finetuning gains on
-its own classes and forgets others, and in between both are often kept. The decoder is the trained one.
+its own classes and forgets others, and in between both are often kept. Decoders and mask prompts are the trained ones.
 
-Layout ``catseg`` is the official one, whole; ``overlay`` holds the decoder and only what changed of CLIP.
+Layout ``catseg`` is the official one, whole; ``overlay`` holds the decoder or prompts and only what changed of CLIP.
 """
 
 from __future__ import annotations
@@ -16,20 +17,56 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ovseg.engine import load_config
+from ovseg.engine import SetupError, load_config
+from ovseg.regions.mask_prompts import KEY as MASK_PROMPTS
 from ovseg.registry import MODELS
-from ovseg.weights import CheckpointError
+from ovseg.segmentors import DeclipTrainer, DecoderSegmentor, MaskAdaptationTrainer, PseudoLabelTrainer
+from ovseg.weights import CheckpointError, get_card, load_clip
 from ovseg.weights.layouts import LAYOUTS, changes_from, joint_projections
 
-_CLIP, _DECODER = "backbone.clip.", "decoder."
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training changes, by the keys of its checkpoints.
+
+    Attributes:
+        clip: the CLIP as it was before the training.
+        weights: its name in the catalogue.
+        prefix: what its keys in a checkpoint begin with.
+        decoder: keys of the file to write to those of a checkpoint, for what is no CLIP.
+    """
+
+    clip: Mapping[str, Tensor]
+    weights: str
+    prefix: str
+    decoder: Mapping[str, str]
+
+
+def parts_of(model: nn.Module) -> Trained:
+    """What a model that was just built from the config of a training trains.
+
+    Raises:
+        SetupError: for a model that trains something else.
+    """
+    if isinstance(model, DeclipTrainer):
+        return Trained(model.clip.state_dict(), model.student.backbone.weights, "clip.", {})
+    if isinstance(model, MaskAdaptationTrainer):
+        prompts = {MASK_PROMPTS: "mask_embedding"} if len(model.mask_embedding) else {}
+        return Trained(model.backbone.clip.state_dict(), model.backbone.weights, "backbone.clip.", prompts)
+    prefix, owner = ("student.", model.student) if isinstance(model, PseudoLabelTrainer) else ("", model)
+    if not isinstance(owner, DecoderSegmentor):
+        raise SetupError(f"{type(model).__name__} is no training whose weights can be published: give a *_train.py")
+    keys = {key: f"{prefix}decoder.{key}" for key in owner.decoder.state_dict()}
+    return Trained(owner.backbone.clip.state_dict(), owner.backbone.weights, f"{prefix}backbone.clip.", keys)
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -60,23 +97,23 @@ def publish(config: Path, checkpoint: Path, out: Path, layout: str, share: float
 
     Raises:
         CheckpointError: if the checkpoint is not of this config.
+        SetupError: for a config that is none of a training.
     """
     init_default_scope("ovseg")
     model = MODELS.build(load_config(config).model)
     trained = read_training(checkpoint)
-    parts = []
-    for prefix, module in ((_CLIP, model.backbone.clip), (_DECODER, model.decoder)):
-        before = module.state_dict()
-        found = {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
-        missing = [key for key in before if key not in found]
-        if missing:
-            raise CheckpointError(checkpoint, f"lacks {prefix}{missing[0]}", f"Give a checkpoint of {config}")
-        parts.append((before, {key: found[key] for key in before}))
-    (start, end), (_, decoder) = parts
+    parts = parts_of(model)
+    needed = [*(parts.prefix + key for key in parts.clip), *parts.decoder.values()]
+    missing = [key for key in needed if key not in trained]
+    if missing:
+        raise CheckpointError(checkpoint, f"lacks {missing[0]}", f"Give a checkpoint of {config}")
+    start, end = parts.clip, {key: trained[parts.prefix + key] for key in parts.clip}
+    decoder = {key: trained[theirs] for key, theirs in parts.decoder.items()}
     start, end = (joint_projections(clip) for clip in (start, end))
     clip = interpolated(start, end, share)
     if layout == "overlay":
-        clip = changes_from(start, clip)
+        base = get_card(parts.weights).base  # the training may have begun with an overlay itself
+        clip = changes_from(load_clip(base).model.state_dict() if base else start, clip)
     weights = LAYOUTS[layout].joined(clip, decoder)
     dtype = torch.float16 if half else torch.float32
     weights = {k: v.to(dtype).contiguous() if v.is_floating_point() else v for k, v in weights.items()}

@@ -2,7 +2,7 @@
 # `python tools/train.py configs/maskclip_plus/maskclip_plus_resnet101_voc20_train.py`
 # Labels are MaskCLIP's, made on every crop; any method does: `--cfg-options model.teacher.attention.type=...`. Of the
 # label maps only the ignored pixels are looked at. The ResNet starts from timm's file of `resnet101c.gluon_in1k`, to be
-# named in model.student.decoder.resnet_checkpoint; without it from random weights.
+# named in model.student.decoder.network_checkpoint; without it from random weights.
 _base_ = "../_base_/trained/maskclip_plus_train.py"
 max_iters = 2000
 model = dict(

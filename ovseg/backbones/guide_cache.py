@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ovseg.content import Fingerprint, weights_of
 from ovseg.datasets.files import atomic_path, cache_folder
+from ovseg.errors import DAMAGED_ARRAYS
 from ovseg.registry import GUIDES
 from ovseg.structures import FeatureMap
 
@@ -122,6 +123,6 @@ def read_features(path: Path) -> Tensor | None:
     """Features ``[h, w, C]`` of a file, or ``None`` where it is absent or damaged."""
     try:
         features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except DAMAGED_ARRAYS:
         return None
     return torch.from_numpy(features) if features.ndim == 3 and features.dtype in (np.float32, np.float16) else None

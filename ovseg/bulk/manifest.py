@@ -34,6 +34,19 @@ SHARDS = "shards"
 FORMAT = 1
 """Of the folder and its files; another one is refused."""
 _CHUNK = 1 << 20
+_SETTINGS = {
+    "plan": {"photos": int, "shards": int},
+    "made_with": {"formats": [str], "model": {"protocol": object}, "vocabularies": {str: {"names": [str]}}},
+}
+_MANIFEST = {
+    "photos": [{"number": int, "name": str}],
+    "files": {str: {"bytes": int, "sha256": str}},
+    "counts": {"photos": int, "failed": int},
+    "pixels": {str: [int]},
+    "shard": {"hash": str},
+}
+_PHOTO = {"height": int, "width": int}
+"""What is read of a job's files; a list or a mapping with the key ``str`` holds any number of such values."""
 
 
 class FolderError(SetupError):
@@ -84,7 +97,37 @@ def read_settings(out: Path) -> dict[str, Any]:
         raise FolderError(f"{path} is damaged ({error})") from error
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         raise FolderError(f"{path} is of another format than {FORMAT}, which this ovseg reads")
+    if (where := misfit(settings, _SETTINGS)) is not None:
+        raise FolderError(f"{path} is damaged: {where}")
+    if not settings["made_with"]["vocabularies"]:
+        raise FolderError(f"{path} is damaged: it names no vocabulary")
     return settings
+
+
+def misfit(value: object, shape: Any, where: str = "") -> str | None:
+    """Where a value of a JSON file has not the shape that is read, or ``None``.
+
+    >>> misfit({"a": [1, "x"]}, {"a": [int]})
+    'a.1 is no int'
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, Mapping):
+            return f"{where or 'it'} is no object"
+        every = shape.get(str)
+        parts = value.items() if every else ((key, value.get(key, _LACKING)) for key in shape)
+        inner = ((key, part, every or shape[key]) for key, part in parts)
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{where or 'it'} is no list"
+        inner = ((key, part, shape[0]) for key, part in enumerate(value))
+    else:
+        fits = value is not _LACKING and isinstance(value, shape) and (shape is not int or not isinstance(value, bool))
+        return None if fits else f"{where} is no {shape.__name__}"
+    found = (misfit(part, kind, f"{where}.{key}" if where else str(key)) for key, part, kind in inner)
+    return next((one for one in found if one is not None), None)
+
+
+_LACKING = object()
 
 
 def differences(then: object, now: object, where: str = "") -> Iterator[str]:
@@ -154,10 +197,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        _ = manifest["photos"], manifest["files"], manifest["counts"], manifest["shard"]["hash"]
-        return manifest
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise FolderError(f"{folder / MANIFEST} is damaged ({error!r})") from error
+    where = misfit(manifest, _MANIFEST)
+    if where is None:
+        done = ((n, photo) for n, photo in enumerate(manifest["photos"]) if "error" not in photo)
+        where = next((w for n, photo in done if (w := misfit(photo, _PHOTO, f"photos.{n}")) is not None), None)
+    if where is not None:
+        raise FolderError(f"{folder / MANIFEST} is damaged: {where}")
+    return manifest
 
 
 def what_is_wrong(folder: Path, manifest: Mapping[str, Any], hashes: bool = False) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovseg import pages
-from ovseg.bulk.manifest import FolderError, read_manifest, read_settings
+from ovseg.bulk.manifest import MANIFEST, FolderError, read_manifest, read_settings
 from ovseg.bulk.reading import READERS, results_of, shard_folders
 from ovseg.datasets.errors import ImageReadError
 from ovseg.datasets.files import atomic_path
@@ -52,6 +52,10 @@ def write_page(out: str | Path, pixels: Callable[[int, str], np.ndarray] | None 
         failed += manifest["counts"]["failed"]
         size += sum(facts["bytes"] for facts in manifest["files"].values())
         for name, pixel_counts in manifest["pixels"].items():
+            if name not in totals or len(pixel_counts) != len(totals[name]):
+                raise FolderError(
+                    f"{shard / MANIFEST} is damaged: it counts the pixels of other words than the job has"
+                )
             totals[name] += np.array(pixel_counts, np.int64)
         room = FAILURES - len(failures)
         failures += [(photo["name"], photo["error"]) for photo in manifest["photos"] if "error" in photo][:room]

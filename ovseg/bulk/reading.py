@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from ovseg.bulk.manifest import SHARDS, FolderError, read_manifest, read_settings, what_is_wrong
-from ovseg.bulk.places import need_pyarrow, read_bytes
-from ovseg.bulk.sources import list_source
 from ovseg.bulk.writers import picture_name
 from ovseg.datasets.io import read_image
+from ovseg.datasets.places import need_pyarrow, read_bytes
+from ovseg.datasets.sources import list_source
 from ovseg.results import SegmentationResult
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+"""What reading results that are others than were written may raise."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def results_of(
     for photo in photos:
         try:
             result = next(found)
-        except (OSError, ValueError, KeyError, StopIteration) as error:
+        except (*_DAMAGED, StopIteration) as error:
             raise FolderError(f"{shard / words}: photo {photo['name']} cannot be read ({error!r})") from error
         if result.labels.shape != (photo["height"], photo["width"]):
             raise FolderError(f"{shard / words}: photo {photo['name']} has another size than in the manifest")
@@ -132,10 +135,14 @@ def _pixels(source: str) -> Callable[[str], np.ndarray]:
 
 
 def _rle(folder: Path, photos: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[SegmentationResult]:
-    need_pyarrow("reading --format rle")
+    pyarrow = need_pyarrow("reading --format rle")
     import pyarrow.parquet as parquet
 
-    for row in parquet.read_table(folder / "rle.parquet").to_pylist():
+    try:
+        rows = parquet.read_table(folder / "rle.parquet").to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"rle.parquet: {' '.join(str(error).split())}") from error
+    for row in rows:
         size = (row["height"], row["width"])
         codes = [
             {"category_id": index, "segmentation": {"size": list(size), "counts": counts}}

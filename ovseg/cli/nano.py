@@ -3,7 +3,7 @@
     ovseg nano --out nano_out                       # all methods, the first 40 images of both splits, table, overlays
     ovseg nano --out nano_out --full                # all images
     ovseg nano --out nano_out --full --guided       # the methods guided by nano's DINO and SAM as well
-    ovseg nano --out nano_out --full --trained      # and those trained with masks, 43 of 172 object words held out
+    ovseg nano --out nano_out --full --trained      # and those trained on scenes, 43 of 172 object words held out
     ovseg nano --out nano_out --methods clip sclip --limit 20
     ovseg nano --out nano_out --splits photos       # nano-photo on 26 photographs
     ovseg nano --out nano_out --resume              # go on after an interruption; what is finished stays
@@ -35,8 +35,8 @@ METHODS = ("clip", "maskclip", "sclip", "clearclip", "naclip", "naclip_pamr")
 FIRST = 40
 """Images of each split without --full; docs/evaluation.md says how far their mIoU lies from that of all images."""
 GUIDED = ("proxyclip", "clip_dinoiser", "trident", "corrclip", "sam_clip")
-TRAINED = {"catseg": "nano/catseg_nano_scenes.py", "san": "nano/san_nano_scenes.py"}
-"""Methods that were trained on masks of scenes, and their configs; those of ``unseen.txt`` were held out."""
+TRAINED = {name: f"nano/{name}_nano_scenes.py" for name in ("catseg", "san", "ovseg_mpt", "declip", "maskclip_plus")}
+"""Methods that were trained on scenes, and their configs; words of ``unseen.txt`` were held out."""
 SPLITS = {
     "scenes": "held-out compositions of the sprites nano was trained on",
     "scenes_noto": "the same concepts drawn by another artist (domain gap)",

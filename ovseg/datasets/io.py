@@ -222,8 +222,6 @@ def _png_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
 def _tiff_photo(file: Source, kind: str, max_pixels: int) -> np.ndarray:
     layout = tiff.read_layout(file)
     _check_size(layout.width, layout.height, max_pixels)
-    if layout.compression in (*tiff.FAX, *tiff.JPEG):
-        return photo.read_by_libtiff(file, layout)
     return _orient(photo.tiff_photo(file, layout), layout.orientation)
 
 

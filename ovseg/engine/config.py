@@ -87,10 +87,13 @@ def load_config(file: str | Path, options: Mapping[str, object] | None = None) -
         lost = isinstance(error, FileNotFoundError)
         hint = f"; `_base_` starts at the config's own folder, packaged configs are in {config_root()}" if lost else ""
         raise SetupError(f"config {file} cannot be read: {_one_line(error)}{hint}") from error
-    if options:
-        _apply(cfg, options, file)
-    _import_modules(cfg, file)
-    check_config(cfg)
+    try:
+        if options:
+            _apply(cfg, options, file)
+        _import_modules(cfg, file)
+        check_config(cfg)
+    except RuntimeError as error:  # MMEngine's, for a name of another module that is looked up late and not there
+        raise SetupError(f"config {file} cannot be read: {_one_line(error)}") from error
     for key in [key for key in cfg if key not in (*known_keys(), *_NOTES)]:
         cfg.pop(key)
     return cfg

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ovseg.datasets.files import atomic_path
 from ovseg.engine.errors import ResumeError
+from ovseg.errors import DAMAGED_ARRAYS
 
 
 @dataclass
@@ -105,7 +105,7 @@ def _read(path: Path) -> EvalState:
         with np.load(path, allow_pickle=False) as saved:
             fingerprint = json.loads(str(saved["fingerprint"]))
             return EvalState(fingerprint, saved["matrix"], set(saved["done"].tolist()), float(saved["seconds"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise ResumeError(
             f"cannot resume from {path}: damaged ({error}). Run without --resume to start anew"
         ) from error

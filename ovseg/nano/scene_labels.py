@@ -1,13 +1,20 @@
-"""Scenes with label maps of some of the words: the others are held out, and never seen in a mask."""
+"""Scenes of some of the words, with or without label maps: the other words are held out and never seen."""
 
 from __future__ import annotations
 
-import numpy as np
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from ovseg.datasets.transforms import PackInputs
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+
 from ovseg.nano import sprites as sprite_files
+from ovseg.nano.compose import Scene
 from ovseg.nano.dataset import RandomScenes, class_names
-from ovseg.registry import DATASETS
+from ovseg.registry import DATASETS, TRANSFORMS
 
 IGNORED = 255
 
@@ -24,36 +31,80 @@ def seen_words() -> tuple[str, ...]:
     return tuple(word for word in class_names() if word not in unseen)
 
 
-@DATASETS.register_module()
-class SceneLabels(RandomScenes):
-    """Endless scenes of the words that are not held out, with their label maps.
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """The global generators of Python, NumPy and torch, seeded; afterwards they stand where they stood before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    value = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[]):
+        random.seed(value)
+        np.random.seed(value)
+        torch.manual_seed(value)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
-    Items are what :class:`ovseg.datasets.transforms.PackInputs` gives: ``inputs`` uint8 ``[3, size, size]`` RGB and
-    ``data_samples`` with ``gt_sem_seg``, classes in the order of :func:`seen_words`. Plain grounds have no word: 255.
-    Scene ``i`` is a pure function of ``(seed, i)``.
+
+class SeenScenes(RandomScenes):
+    """Endless scenes of the words that are not held out, through a pipeline of transforms.
+
+    Scene ``i``, with all that transforms draw, is a pure function of ``(seed, i)``.
 
     Args:
+        pipeline: configs of transforms; the last one packs.
         kwargs: arguments of :class:`~ovseg.nano.dataset.RandomScenes`.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, pipeline: Sequence[dict], **kwargs: Any) -> None:
         super().__init__(**{"benchmark_share": 1.0, "photo_share": 0.0, **kwargs})
         words = seen_words()
         self._index = {word: i for i, word in enumerate(words)}
         self._pools = [np.array([i for i in pool if self.book.words[i] in self._index]) for pool in self._pools[:1]]
         self.metainfo = {"classes": words, "ignore_index": IGNORED}
-        self._pack = PackInputs()
+        self.pipeline = Compose([TRANSFORMS.build({"_scope_": "ovseg", **step}) for step in pipeline])
+
+    def results(self, index: int, scene: Scene, names: Sequence[str]) -> dict:
+        """What the pipeline begins with: ``image`` uint8 ``[size, size, 3]`` RGB and where it comes from."""
+        name = f"scene {index}"
+        return {"image": scene.image, "name": name, "img_path": name, "ori_shape": scene.mask.shape}
 
     def __getitem__(self, index: int) -> dict:
         scene, names = self.draw(index)
+        with seeded(self.seed, index):
+            return self.pipeline(self.results(index, scene, names))
+
+
+@DATASETS.register_module()
+class SceneLabels(SeenScenes):
+    """Scenes of seen words with their label maps.
+
+    Items are what the pipeline gives, by default that of :class:`ovseg.datasets.transforms.PackInputs`: ``inputs``
+    uint8 ``[3, size, size]`` RGB and ``data_samples`` with ``gt_sem_seg``, classes in the order of :func:`seen_words`.
+    Plain grounds have no word: 255.
+
+    Args:
+        pipeline: see :class:`SeenScenes`.
+        kwargs: arguments of :class:`~ovseg.nano.dataset.RandomScenes`.
+    """
+
+    def __init__(self, pipeline: Sequence[dict] = (dict(type="PackInputs"),), **kwargs: Any) -> None:
+        super().__init__(pipeline, **kwargs)
+
+    def results(self, index: int, scene: Scene, names: Sequence[str]) -> dict:
         classes = np.array([self._index.get(name, IGNORED) for name in names], dtype=np.int32)
-        name = f"scene {index}"
-        return self._pack.transform(
-            {
-                "image": scene.image,
-                "labels": classes[scene.mask],
-                "name": name,
-                "img_path": name,
-                "ori_shape": scene.mask.shape,
-            }
-        )
+        found = super().results(index, scene, names)
+        return {**found, "labels": classes[scene.mask], "ignore_index": IGNORED}
+
+
+@DATASETS.register_module()
+class UnlabelledScenes(SeenScenes):
+    """Scenes of seen words as photos alone: neither a word nor a mask leaves this data set.
+
+    Items are what the pipeline gives.
+
+    Args:
+        pipeline: see :class:`SeenScenes`.
+        kwargs: arguments of :class:`~ovseg.nano.dataset.RandomScenes`.
+    """

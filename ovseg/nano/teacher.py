@@ -1,10 +1,16 @@
-"""The teacher of nano-photo: EfficientNet-Lite0, trained on ImageNet-1k, whose classifier is asked at every cell."""
+"""The teacher of nano-photo: EfficientNet-Lite0, trained on ImageNet-1k, whose classifier is asked at every cell.
 
+``python -m ovseg.nano.teacher OUT.safetensors`` writes it with timm's names, for decoders that start from it.
+"""
+
+import argparse
+import sys
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ovseg.weights.hybrid import StemPatches
@@ -81,3 +87,23 @@ class Teacher(nn.Module):
         logits = self.classifier(coarse.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
         return fine.contiguous(), coarse.contiguous(), logits.permute(0, 2, 3, 1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the teacher with timm's names; returns the exit status."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path, help="file to write, .safetensors")
+    parser.add_argument("--file", type=Path, help=f"the teacher's own file (default: that of {PACKAGE})")
+    args = parser.parse_args(argv)
+    try:
+        model = load_teacher(args.file)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), args.out)
+    print(f"{args.out}: {ARCH}, ImageNet-1k (Apache-2.0)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

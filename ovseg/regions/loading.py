@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ovseg.datasets.io import read_mask
+from ovseg.errors import DAMAGED_ARRAYS
 from ovseg.registry import TRANSFORMS
 
 
@@ -42,7 +41,7 @@ class LoadRegions(BaseTransform):
                     ids = file[file.files[0]]
             else:
                 ids = read_mask(path)
-        except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGED_ARRAYS as error:
             raise ValueError(f"region map {path} cannot be read: {error}") from error
         limits = np.iinfo(np.int32)
         if ids.dtype.kind not in "iu" or (ids.size and (ids.min() < limits.min or ids.max() > limits.max)):

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.errors import ComponentError
+from ovseg.errors import DAMAGED_ARRAYS, ComponentError
 
 VERSION = 1
 CHUNK_ROWS = 1 << 16
@@ -144,12 +144,16 @@ def read_facts(folder: Path) -> dict[str, object]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         version = facts["version"]
-        complete = {"width", "stores", "provenance"} <= set(facts)
+        widths = (facts["width"], *facts["stores"].values()) if version == VERSION else ()
+        complete = all(isinstance(width, int) and width > 0 for width in widths)
+        complete = complete and isinstance(facts.get("provenance"), dict)
     except FileNotFoundError:
         raise BankError(f"there is no bank in {folder} (no bank.json); build one with ovseg.retrieval") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BankError(f"{path} cannot be read ({error}); build the bank again") from None
-    if version != VERSION or not complete:
+    if version == VERSION and not complete:
+        raise BankError(f"{path} is damaged: widths are whole numbers, provenance is an object; build the bank again")
+    if version != VERSION:
         raise BankError(f"{path} is of version {version!r}; this ovseg reads version {VERSION}: build the bank again")
     return facts
 
@@ -162,7 +166,7 @@ def shard_folders(folder: Path) -> Sequence[Path]:
 def _mapped(path: Path, width: int) -> np.ndarray:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         raise BankError(f"{path} cannot be read ({error}); delete its folder and build the shard again") from None
     if rows.dtype != np.float16 or rows.ndim != 2 or rows.shape[1] != width:
         raise BankError(f"{path}: expected float16 [n, {width}], found {rows.dtype} {rows.shape}")

@@ -181,8 +181,11 @@ class Service:
         background = fields.get("background")
         if background is not None and not isinstance(background, str):
             raise Refused(422, "words", "background is a word")
-        if background is not None and background not in {n for names in vocabulary.classes for n in names}:
-            raise Refused(422, "words", "background is none of the classes")
+        if background is not None:
+            try:
+                vocabulary.with_background(background)
+            except VocabularyError as error:
+                raise Refused(422, "words", "background is none of the classes: give the first name of one") from error
         return Asked(image, vocabulary, background, wanted)
 
     def _vocabulary(self, classes: object) -> Vocabulary:

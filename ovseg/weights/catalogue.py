@@ -544,11 +544,31 @@ def _heads() -> Iterable[WeightCard]:
 
 
 # ------------------------------------------------------------------------------------------ trained segmenters
+_MASKS_SEEN = "43 of the 172 object words never occurred in a mask."
+
+
 def _decoders() -> Iterable[WeightCard]:
-    for method, title in (("catseg", "CAT-Seg"), ("san", "SAN")):
+    for method, kind, title, changes in (
+        ("catseg", "decoder", "CAT-Seg", _MASKS_SEEN),
+        ("san", "decoder", "SAN", _MASKS_SEEN),
+        ("ovseg_mpt", "clip", "OVSeg's mask-adapted CLIP and mask prompts", _MASKS_SEEN),
+        (
+            "declip",
+            "clip",
+            "DeCLIP",
+            "scenes without words and masks, and without 43 of the 172 object words, taught it.",
+        ),
+        (
+            "maskclip_plus",
+            "decoder",
+            "MaskCLIP+",
+            "scenes without masks, and without 43 of the 172 object words, labelled by SCLIP; it begins with "
+            "EfficientNet-Lite0 (ImageNet-1k, Apache-2.0).",
+        ),
+    ):
         yield WeightCard(
             name=f"nano_{method}",
-            kind="decoder",
+            kind=kind,
             family="nano (comes with ovseg)",
             arch="nano",
             sources=(),
@@ -559,8 +579,7 @@ def _decoders() -> Iterable[WeightCard]:
             packaged=ASSETS / "nano" / method,
             layout="overlay",
             base="nano",
-            notes=f"`nano_{method}`: {title} at nano's scale, and what its training changed of `nano`; 43 of the 172 "
-            "object words never occurred in a mask.",
+            notes=f"`nano_{method}`: {title} at nano's scale, and what its training changed of `nano`; {changes}",
         )
     for size, arch, filename, image_size in (
         ("base", "ViT-B-16-quickgelu", "model_base.pth", 224),

@@ -32,7 +32,7 @@ class Model(torch.nn.Module):
 
     def decide(self, photo: np.ndarray, wording, top: int):
         if wording.vocabulary.display_names[0] == "dark":
-            labels = photo.mean(2) // 86
+            labels = np.minimum(photo.mean(2) // 86, len(wording.vocabulary) - 1)
         else:
             labels = np.broadcast_to(np.arange(photo.shape[1]) * 2 // photo.shape[1], photo.shape[:2])
         return SimpleNamespace(labels=torch.from_numpy(labels.astype(np.int64)), regions=None)

@@ -1,25 +1,14 @@
 """Damaged files by the thousand: what the readers of photos, label maps and mask codes make of them.
 
-``python -m tests.datasets.damaged_files --count 5000 --csv docs/hardening.csv`` makes the table of docs/hardening.md.
-Every kind runs in a process of its own with bounded memory and time: a crash or a hang is an outcome, not the end.
+:mod:`tests.hardening.run` tries them.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import io
-import json
-import os
-import resource
 import struct
-import subprocess
-import sys
-import time
 import zlib
-from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -29,9 +18,7 @@ from ovseg.datasets import ImageReadError, MaskReadError, read_image, read_mask
 from ovseg.rle import MaskCodeError, decode_segmentation, encode_mask
 from tests.datasets.encoders import chunk, png, tiff
 
-MEMORY = 3 * 2**29  # above what the imports take
 MAX_PIXELS = 10**6
-SLOW = 20.0  # seconds of one file that count as a hang
 SIZE = (19, 23)
 VARIANTS = 16  # of the whole files of every kind
 
@@ -90,9 +77,8 @@ def photo_files(kind: str, variant: int) -> list[bytes]:
         return [encoded(image, kind), encoded(image, kind, progressive=True), *more]
     if kind == "TIFF 8 bit":
         packed = [encoded(image, "TIFF", compression=c) for c in ("tiff_lzw", "packbits", "jpeg")]
-        fax = encoded(Image.fromarray(rgb[..., 0] > 99), "TIFF", compression="group4")
         own = [tiff(rgb, 2, compression=8, predictor=2, strip_rows=5), tiff(rgb, 2, planar=2, tile=(16, 16))]
-        return [*packed, fax, *own, tiff(alpha.astype(np.uint8), 2, extra=(2,)), tiff(rgb[..., :1], 0, order=">")]
+        return [*packed, *own, tiff(alpha.astype(np.uint8), 2, extra=(2,)), tiff(rgb[..., :1], 0, order=">")]
     if kind == "TIFF 16 bit":
         plain = [tiff(wide, 2, strip_rows=6), tiff(wide, 2, planar=2, order=">"), tiff(alpha, 2, extra=(1,), big=True)]
         return [*plain, tiff(wide, 2, compression=5, predictor=2), tiff(wide[..., :1], 1, compression=8, tile=(16, 16))]
@@ -277,7 +263,7 @@ def try_photo(kind: str, rng: np.random.Generator) -> tuple[str, bytes]:
         return "refused", data
     if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3 or not 0 < found[..., 0].size <= MAX_PIXELS:
         raise Wrong(f"{found.dtype} {found.shape}")
-    return ("identical" if np.array_equal(found, read_image(whole)) else "other pixels"), data
+    return ("identical" if np.array_equal(found, read_image(whole)) else "other content"), data
 
 
 def try_labels(kind: str, rng: np.random.Generator) -> tuple[str, bytes]:
@@ -295,7 +281,7 @@ def try_labels(kind: str, rng: np.random.Generator) -> tuple[str, bytes]:
     same = np.array_equal(found, want)
     if "PNG" in kind and not repaired and not same:
         raise Wrong("other labels from a file whose checksums are wrong")
-    return ("identical" if same else "other pixels"), data
+    return ("identical" if same else "other content"), data
 
 
 def try_runs(kind: str, rng: np.random.Generator) -> tuple[str, object]:
@@ -328,7 +314,7 @@ def try_runs(kind: str, rng: np.random.Generator) -> tuple[str, object]:
     theirs = code if isinstance(code["counts"], str) else coco_mask.frPyObjects(code, *SIZE)
     if not np.array_equal(found, coco_mask.decode(theirs)):
         raise Wrong("another mask than pycocotools")
-    return ("identical" if np.array_equal(found, mask) else "other pixels"), code
+    return ("identical" if np.array_equal(found, mask) else "other content"), code
 
 
 def try_polygons(kind: str, rng: np.random.Generator) -> tuple[str, object]:
@@ -350,7 +336,7 @@ def try_polygons(kind: str, rng: np.random.Generator) -> tuple[str, object]:
         return "refused", polygons
     if not np.array_equal(found, coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE)))):
         raise Wrong("another mask than pycocotools")
-    return ("identical" if np.array_equal(found, whole) else "other pixels"), polygons
+    return ("identical" if np.array_equal(found, whole) else "other content"), polygons
 
 
 PNG_LABELS = ("label PNG 8 bit", "label PNG 16 bit", "label PNG palette", "label PNG 1, 2, 4 bit")
@@ -363,82 +349,3 @@ KINDS = {
     "run lengths": try_runs,
     "polygons": try_polygons,
 }
-
-
-def work(kinds: list[str], seed: int, count: int) -> None:
-    """Print one JSON line per kind, or per wrong outcome; in a process of its own."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
-    for kind in kinds:
-        outcomes, slowest, begun = Counter(), 0.0, time.perf_counter()
-        for number in range(count):
-            print(json.dumps({"at": [kind, seed, number]}), flush=True)
-            start = time.process_time()
-            try:
-                outcome, _ = KINDS[kind](kind, np.random.default_rng([seed, number]))
-            except Exception as error:  # whatever it is, it is what is looked for
-                print(json.dumps({"wrong": [kind, seed, number, f"{type(error).__name__}: {error}"]}), flush=True)
-                outcome = "wrong"
-            slowest = max(slowest, time.process_time() - start)
-            outcomes[outcome] += 1
-        seconds = time.perf_counter() - begun
-        print(json.dumps({"kind": kind, "outcomes": outcomes, "slowest": slowest, "seconds": seconds}), flush=True)
-
-
-def run(kinds: list[str], seed: int, count: int, timeout: float) -> tuple[list[dict], list[object]]:
-    """Rows of the table, and everything that went wrong (also a crash or a hang of the process)."""
-    command = [sys.executable, "-m", "tests.datasets.damaged_files", "--work", json.dumps([kinds, seed, count])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF"}
-    root = Path(__file__).parents[2]
-    output, error = "", ""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, cwd=root)
-        output, code, error = done.stdout, done.returncode, done.stderr[-500:]
-    except subprocess.TimeoutExpired as late:
-        output, code = (late.stdout or b"").decode(), "timeout"
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    wrong: list[object] = [line["wrong"] for line in lines if "wrong" in line]
-    if code:
-        last = [line["at"] for line in lines if "at" in line][-1:]
-        wrong.append(["the process ended", code, last, error])
-    rows = [line for line in lines if "kind" in line]
-    wrong += [["hang", row["kind"], row["slowest"]] for row in rows if row["slowest"] > SLOW]
-    return rows, wrong
-
-
-COLUMNS = ("kind", "tried", "refused", "identical", "other pixels", "wrong", "slowest ms", "seconds")
-
-
-def table_row(row: dict) -> dict[str, object]:
-    outcomes = {name: row["outcomes"].get(name, 0) for name in COLUMNS[2:6]}
-    times = {"slowest ms": round(1000 * row["slowest"]), "seconds": round(row["seconds"])}
-    return {"kind": row["kind"], "tried": sum(outcomes.values()), **outcomes, **times}
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--csv", type=Path)
-    args = parser.parse_args()
-    if args.work:
-        work(*json.loads(args.work))
-        return 0
-    rows, failures = [], 0
-    for kind in args.kinds:
-        found, wrong = run([kind], args.seed, args.count, timeout=3600)
-        failures += len(wrong)
-        print(*[table_row(row) for row in found], *wrong[:10], sep="\n", flush=True)
-        rows += [table_row(row) for row in found]
-    if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

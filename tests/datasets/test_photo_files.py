@@ -136,18 +136,45 @@ def test_palettes_and_few_bits_in_tiff(bits):
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
-def test_fax_tiff(compression):
-    black = RGB[..., 0] > 128
-    ours = read_image(encoded(Image.fromarray(black), "TIFF", compression=compression))
-    np.testing.assert_array_equal(ours, np.repeat(black[..., None], 3, 2) * 255)
+def test_fax_tiff_is_refused(compression):
+    """libtiff leaves the rows that damaged fax data do not reach as the memory was."""
+    data = encoded(Image.fromarray(RGB[..., 0] > 128), "TIFF", compression=compression)
+    with pytest.raises(ImageReadError, match=r"fax compression \(CCITT\) is not read; save it with deflate"):
+        read_image(data)
 
 
+@pytest.mark.parametrize("rows", [8, 16, 4096])
 @pytest.mark.parametrize("picture", [RGB, RGB[..., 0]], ids=["rgb", "grey"])
-def test_jpeg_tiff(picture):
-    data = encoded(Image.fromarray(picture), "TIFF", compression="jpeg", quality=95)
+def test_jpeg_tiff(picture, rows):
+    data = encoded(Image.fromarray(picture), "TIFF", compression="jpeg", quality=95, tiffinfo={278: rows})
     want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(read_image(data), want)
     np.testing.assert_allclose(read_image(data).mean(), picture.mean(), atol=2)
+
+
+@pytest.mark.parametrize("photometric", ["ycbcr", "rgb"])
+def test_tiled_jpeg_tiff(photometric, tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
+    y, x = np.mgrid[:70, :90]
+    picture = np.dstack([x * 2, y * 3, (x + y) % 200]).astype(np.uint8)
+    layout = dict(driver="GTiff", height=70, width=90, count=3, dtype="uint8", tiled=True, blockxsize=32, blockysize=32)
+    with rasterio.open(tmp_path / "a.tif", "w", compress="jpeg", photometric=photometric, **layout) as file:
+        file.write(picture.transpose(2, 0, 1))
+    with Image.open(tmp_path / "a.tif") as file:
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.asarray(file.convert("RGB")))
+
+
+def test_jpeg_tiff_whose_data_end_early_gives_the_same_at_every_read():
+    """libtiff gave other pixels at every read: those of the memory."""
+    data = bytearray(encoded(Image.fromarray(RGB), "TIFF", compression="jpeg", quality=95))
+    end = data.index(b"\xff\xda") + 40
+    data[end : end + 2] = b"\xff\xd9"
+    reads = []
+    for value in range(4):
+        np.full(2**20, value * 60, np.uint8)
+        np.full(RGB.size, value * 60, np.uint8)
+        reads.append(read_image(bytes(data)))
+    assert all(np.array_equal(one, reads[0]) for one in reads)
 
 
 # ---------------------------------------------------------------------------------------------------------------- PNG

@@ -1,12 +1,14 @@
 """Label maps of scenes: only of words that are not held out, and right."""
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ovseg.nano.dataset import class_names
-from ovseg.nano.scene_labels import IGNORED, SceneLabels, held_out_words, seen_words
+from ovseg.nano.scene_labels import IGNORED, SceneLabels, UnlabelledScenes, held_out_words, seen_words
 from tests.nano.conftest import FIXTURES
 
 SCENES = Path(__file__).parents[2] / "data" / "scenes"
@@ -39,3 +41,36 @@ def test_labels_are_those_of_what_is_drawn(data):
         for value, name in enumerate(names):
             expected = seen_words().index(name) if name in seen_words() else IGNORED
             assert (labels[scene.mask == value] == expected).all()
+
+
+SCENE = dict(sprites=str(FIXTURES), size=64, length=1000, style=dict(edge=(20, 60), items=(1, 3)))
+
+
+def test_scenes_without_labels_show_the_same_words_and_tell_none():
+    unlabelled = UnlabelledScenes(pipeline=[dict(type="PackInputs")], **SCENE)
+    labelled = SceneLabels(**SCENE)
+    for index in range(5):
+        item = unlabelled[index]
+        assert "gt_sem_seg" not in item["data_samples"]
+        assert torch.equal(item["inputs"], labelled[index]["inputs"])
+
+
+def test_what_transforms_draw_depends_on_the_scene_alone():
+    nouns = [dict(type="NounCrop", classes=str(SCENES / "seen.txt"), size=32)]
+    boxes = [dict(type="BoxCrops", size=64, crop=32), dict(type="PackInputs", keys=("boxes", "crops"))]
+    first, second = SceneLabels(pipeline=nouns, **SCENE), SceneLabels(pipeline=nouns, **SCENE)
+    assert first[3]["captions"] in first.draw(3)[1]
+    np.random.seed(5)
+    expected = [first[index] for index in (3, 4)]
+    np.random.seed(6)
+    torch.manual_seed(6)
+    random.seed(6)
+    states = np.random.get_state()[1].copy(), torch.get_rng_state(), random.getstate()
+    for index, item in zip((4, 3), reversed(expected), strict=True):
+        found = second[index]
+        assert found["captions"] == item["captions"] and torch.equal(found["inputs"], item["inputs"])
+    assert np.array_equal(np.random.get_state()[1], states[0])  # and nobody else's chance is touched
+    assert torch.equal(torch.get_rng_state(), states[1]) and random.getstate() == states[2]
+    one, two = (UnlabelledScenes(pipeline=boxes, **SCENE)[7] for _ in range(2))
+    assert np.array_equal(one["boxes"], two["boxes"]) and np.array_equal(one["crops"], two["crops"])
+    assert len({len(UnlabelledScenes(pipeline=boxes, **SCENE)[index]["boxes"]) for index in range(8)}) > 1

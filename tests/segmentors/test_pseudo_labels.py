@@ -28,7 +28,7 @@ def trainer(monkeypatch):
             student=dict(
                 type="DecoderSegmentor",
                 backbone=backbone,
-                decoder=dict(type="DeepLabDecoder", resnet="resnet10t", dilations=(1, 2)),
+                decoder=dict(type="DeepLabDecoder", network="resnet10t", dilations=(1, 2)),
                 framing=dict(type="WholePhoto", pad_multiple=None, cut_padding=False, activation="none"),
                 loss=dict(type="PixelLoss", logit_scale=10.0),
                 trained=["decoder.*"],

@@ -2,7 +2,7 @@
 model = dict(
     type="DecoderSegmentor",
     backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16"),
-    decoder=dict(type="DeepLabDecoder", weights="maskclip_plus/resnet101", resnet="resnet101c"),
+    decoder=dict(type="DeepLabDecoder", weights="maskclip_plus/resnet101", network="resnet101c"),
     framing=dict(type="WholePhoto", pad_multiple=None, cut_padding=False, activation="none"),
     templates="openai_80",
     supervision="CLIP: image-text pairs; ResNet: ImageNet's labels; DeepLab: images only, labelled by MaskCLIP",

@@ -5,7 +5,7 @@ model = dict(
     student=dict(
         type="DecoderSegmentor",
         backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16"),
-        decoder=dict(type="DeepLabDecoder", resnet="resnet101c"),
+        decoder=dict(type="DeepLabDecoder", network="resnet101c"),
         framing=dict(type="WholePhoto", pad_multiple=None, cut_padding=False, activation="none"),
         loss=dict(type="PixelLoss"),
         trained=["decoder.*"],

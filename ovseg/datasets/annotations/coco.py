@@ -76,7 +76,20 @@ class CocoAnnotations(Annotations):
                 f"annotations: {self._path} has no lists images, annotations and categories: it is no COCO file of "
                 "masks (predictions and panoptic files are others)"
             )
+        for kind, keys in (("images", ("id", "file_name")), ("annotations", ()), ("categories", ("id", "name"))):
+            for place, entry in enumerate(data[kind]):
+                lacks = next((key for key in keys if key not in entry), None) if isinstance(entry, dict) else "a brace"
+                if lacks is not None:
+                    raise DatasetNotFound(f"annotations: {self._path}: entry {place} of {kind} lacks {lacks}")
+                named = [key for key in ("id", "image_id", "category_id") if isinstance(entry.get(key), list | dict)]
+                if named:
+                    raise DatasetNotFound(
+                        f"annotations: {self._path}: entry {place} of {kind}: {named[0]} is a number or a word, not "
+                        f"{type(entry[named[0]]).__name__}"
+                    )
         self._categories = {c["id"]: str(c["name"]) for c in data["categories"]}
+        if len({type(one) for one in self._categories}) > 1:
+            raise DatasetNotFound(f"annotations: {self._path}: ids of categories are of several types; give numbers")
         if len(self._categories) < len(data["categories"]):
             raise DatasetNotFound(f"annotations: {self._path}: two categories have one id")
         grouped: dict[object, list[dict]] = defaultdict(list)
@@ -130,7 +143,9 @@ class CocoAnnotations(Annotations):
             return content_hash(None)
         image, annotations = self._entry(reference)
         size = [image.get("height"), image.get("width")]
-        rows = [[self._categories.get(a.get("category_id")), a.get("iscrowd"), a["segmentation"]] for a in annotations]
+        rows = [
+            [self._categories.get(a.get("category_id")), a.get("iscrowd"), a.get("segmentation")] for a in annotations
+        ]
         return content_hash(json.dumps([size, rows, self.overlap, self.crowd], sort_keys=True).encode())
 
     def read(self, reference: str) -> np.ndarray:

@@ -35,6 +35,8 @@ class LabelMeFiles(Annotations):
             size = check_size(document.get("imageHeight"), document.get("imageWidth"))
             parts = []
             for number, shape in enumerate(document["shapes"]):
+                if not isinstance(shape, Mapping):
+                    raise MaskCodeError(f"shape {number} is no object but {shape!r:.60}")
                 who = f"shape {number} ({shape.get('label')!r})"
                 try:
                     parts.append((self.class_of(shape.get("label"), reference), _mask(shape, size)))
@@ -51,6 +53,8 @@ def _mask(shape: Mapping[str, object], size: tuple[int, int]) -> np.ndarray:
         points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
     except (KeyError, TypeError, ValueError):
         raise MaskCodeError("its points are no pairs of numbers") from None
+    if not np.isfinite(points).all():
+        raise MaskCodeError("its points are no finite numbers")
     if kind == "polygon":
         return fill([points], size)
     if kind in ("rectangle", "circle", "mask") and len(points) != 2:

@@ -39,6 +39,8 @@ class SuperviselyFiles(Annotations):
             size = check_size(size.get("height"), size.get("width"))
             parts = []
             for number, thing in enumerate(document["objects"]):
+                if not isinstance(thing, Mapping):
+                    raise MaskCodeError(f"object {number} is no object but {thing!r:.60}")
                 try:
                     parts.append((self.class_of(thing.get("classTitle"), reference), _mask(thing, size)))
                 except MaskCodeError as error:

@@ -101,6 +101,10 @@ def tiff_photo(source: Source, layout: tiff.Layout) -> np.ndarray:
     Raises:
         FormatError: for layouts whose colours are not known for sure.
     """
+    if layout.compression in tiff.JPEG:
+        return np.ascontiguousarray(np.broadcast_to(tiff.read_jpeg(source, layout), (layout.height, layout.width, 3)))
+    if layout.compression in tiff.FAX:
+        raise FormatError("fax compression (CCITT) is not read; save it with deflate")
     colours = {tiff.WHITE_IS_ZERO: 1, tiff.BLACK_IS_ZERO: 1, tiff.RGB: 3, tiff.PALETTE: 1, tiff.CMYK: 4}
     base = colours.get(layout.photometric)
     if base is None or layout.samples < base or (layout.photometric == tiff.CMYK and layout.ink_set != 1):
@@ -153,25 +157,6 @@ def _alpha(layout: tiff.Layout, base: int) -> int:
     if alphas and (len(alphas) > 1 or not layout.extra[0] or layout.photometric not in (tiff.BLACK_IS_ZERO, tiff.RGB)):
         raise FormatError(f"its extra samples are {layout.extra}, alpha is read as the first; save the colours alone")
     return alphas[0] if alphas else 0
-
-
-def read_by_libtiff(source: Source, layout: tiff.Layout) -> np.ndarray:
-    """Fax and JPEG pixels, which libtiff decodes and Pillow turns upright; uint8 ``[H, W, 3]``.
-
-    Raises:
-        FormatError: for layouts on which it was not tested.
-    """
-    fax = layout.compression in tiff.FAX and layout.bits == 1 and layout.photometric in (0, 1)
-    jpeg = layout.compression in tiff.JPEG and layout.bits == 8 and (layout.samples, layout.photometric) in (
-        (1, 1),
-        (3, 2),
-        (3, 6),
-    )  # fmt: skip
-    if not (fax or jpeg) or layout.planar != 1 or layout.tiled or layout.sample_format != 1:
-        raise FormatError(f"compression {layout.compression} of {layout.meaning} is not read; save it with deflate")
-    source.handle.seek(0)
-    with strict_pillow(), Image.open(source.handle, formats=("TIFF",)) as image:
-        return rgb_on_white(image)
 
 
 def netpbm_photo(source: Source, header: netpbm.Header) -> np.ndarray:

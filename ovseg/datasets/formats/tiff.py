@@ -1,7 +1,8 @@
 """TIFF files: the directory of the first picture and its stored samples (TIFF 6.0; BigTIFF).
 
-The samples are read by numpy from uncompressed and deflate data, and through libtiff (inside Pillow) from LZW and
-PackBits, as plain bytes. What the numbers mean (photometric interpretation, alpha, palette) is for the reader to decide
+The samples are read by numpy from uncompressed and deflate data, through libtiff (inside Pillow) from LZW and PackBits,
+as plain bytes, and by libjpeg strip by strip. (libtiff leaves rows that damaged JPEG and fax data do not reach as the
+memory was.) What the numbers mean (photometric interpretation, alpha, palette) is for the reader to decide
 from the layout: general decoders guess it, and guess differently.
 """
 
@@ -22,15 +23,16 @@ from ovseg.datasets.formats.source import FormatError, Source, unpack_bits
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 JPEG, FAX = (7,), (2, 3, 4)
+YCBCR = 6
 _NONE, _LZW, _DEFLATE, _PACKBITS = 1, 5, (8, 32946), 32773
 _PHOTOMETRICS = {4: "a mask", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a camera's raw pattern",
                  32844: "LogL", 32845: "LogLuv", 34892: "linear raw"}  # fmt: skip
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q", 13: "I", 18: "Q"}
-_SIZES = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}
+_TYPES = {1: "B", 7: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q", 13: "I", 18: "Q"}
 _TAGS = {254: "kind", 256: "width", 257: "height", 258: "bits", 259: "compression", 262: "photometric",
          266: "fill_order", 273: "offsets", 274: "orientation", 277: "samples", 278: "strip_rows", 279: "counts",
          284: "planar", 317: "predictor", 320: "colours", 322: "tile_width", 323: "tile_height", 324: "offsets",
-         325: "counts", 332: "ink_set", 338: "extra", 339: "sample_format", 50706: "raw"}  # fmt: skip
+         325: "counts", 332: "ink_set", 338: "extra", 339: "sample_format", 347: "jpeg_tables",
+         50706: "raw"}  # fmt: skip
 _MANY = 1 << 24  # entries of one tag
 
 
@@ -67,6 +69,7 @@ class Layout:
     tiled: bool
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
+    jpeg_tables: bytes
     order: str
     pages: int
 
@@ -187,6 +190,7 @@ def _checked(source: Source, tags: dict[str, tuple[int, ...]], order: str, pages
         tiled=tiled,
         offsets=offsets,
         counts=counts,
+        jpeg_tables=bytes(tags.get("jpeg_tables", ())),
         order=order,
         pages=pages,
     )
@@ -267,3 +271,40 @@ def _through_libtiff(data: bytes, compression: int, rows: int, row_bytes: int) -
     head += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries) + bytes(4)
     with strict_pillow(), Image.open(io.BytesIO(head + data), formats=("TIFF",)) as image:
         return image.tobytes()
+
+
+def read_jpeg(source: Source, layout: Layout) -> np.ndarray:
+    """The pixels of JPEG strips or tiles, each of which is a JPEG file without the tables that all share.
+
+    Returns:
+        uint8 ``[H, W, 1 or 3]``, grey or RGB.
+
+    Raises:
+        FormatError: for layouts on which it was not tested, and for a strip or tile of another size or kind.
+    """
+    kinds = {(1, BLACK_IS_ZERO): "L", (3, RGB): "RGB", (3, YCBCR): "RGB"}
+    mode = kinds.get((layout.samples, layout.photometric))
+    if mode is None or layout.bits != 8 or layout.planar != 1 or layout.sample_format != 1:
+        raise FormatError(f"JPEG compression of {layout.meaning} is not read; save it with deflate")
+    # without an APP14 marker libjpeg guesses from the components' names whether they are RGB
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([layout.photometric == YCBCR])
+    begin = b"\xff\xd8" + (adobe if layout.samples == 3 else b"")
+    tables = layout.jpeg_tables.removeprefix(b"\xff\xd8").removesuffix(b"\xff\xd9")
+    array = np.empty((layout.height, layout.width, layout.samples), np.uint8)
+    rows, columns = layout.segment
+    across = -(-layout.width // columns)
+    for index, (offset, count) in enumerate(zip(layout.offsets, layout.counts, strict=True)):
+        y, x = index // across * rows, index % across * columns
+        here = rows if layout.tiled else min(rows, layout.height - y)
+        data = source.read(offset, count)
+        if not data.startswith(b"\xff\xd8"):
+            raise FormatError("damaged: a strip or tile is no JPEG")
+        with strict_pillow(), Image.open(io.BytesIO(begin + tables + data[2:]), formats=("JPEG",)) as image:
+            if image.size != (columns, here) or image.mode != mode:
+                raise FormatError(
+                    f"damaged: a strip or tile is {image.width} x {image.height} {image.mode}, not {columns} x {here}"
+                )
+            block = np.asarray(image).reshape(here, columns, layout.samples)
+        target = array[y : y + here, x : x + columns]
+        target[...] = block[: target.shape[0], : target.shape[1]]
+    return array

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from ovseg.bulk.places import Place, StoreError, file_system, last_name, open_file, parquet_file, split_address
 from ovseg.datasets.files import dangling, find_files, list_files
 from ovseg.datasets.io import IMAGE_FORMATS
+from ovseg.datasets.places import Place, StoreError, file_system, last_name, open_file, parquet_file, split_address
 from ovseg.datasets.web import is_url, without_password
 from ovseg.errors import SetupError
 
@@ -216,12 +216,17 @@ def _of_list(root: str, path: str) -> Iterator[Photo]:
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"cannot read the list {path}: {error}") from error
     folder = posixpath.dirname(path) if root else os.path.dirname(path)
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
+        if "\0" in entry:
+            raise SetupError(f"the list {path}, line {number}, holds a NUL byte: it is no text, or damaged")
         if "://" in entry:
-            store, inside = split_address(entry)
+            try:
+                store, inside = split_address(entry)
+            except SetupError as error:
+                raise SetupError(f"the list {path}, line {number}: {error}") from error
             yield Photo(without_password(entry), Place(inside, store))
         else:
             yield Photo(entry, Place(posixpath.join(folder, entry) if root else os.path.join(folder, entry), root))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import bisect
 import errno
+import lzma
 import os
 import posixpath
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO, TypeVar
 
 from ovseg.datasets.errors import ImageReadError
-from ovseg.datasets.web import fetch, is_url
+from ovseg.datasets.web import fetch, is_url, without_password
 from ovseg.errors import SetupError
 
 _TRIES = 3
@@ -22,6 +25,9 @@ _PAUSE = 0.5
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What is wrong with one file, not with what it lies in."""
 _ONE_FILE = (errno.ENAMETOOLONG, errno.ELOOP)
+_DAMAGED_ARCHIVE = (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError)
+"""What zip files raise whose directory is damaged, or that need a password or another method."""
+_DAMAGED_MEMBER = (*_DAMAGED_ARCHIVE, zlib.error, lzma.LZMAError)
 T = TypeVar("T")
 
 
@@ -50,8 +56,10 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The place for people; without passwords."""
-        where = f"{self.root.partition('://')[0]}://{self.path}" if self.root else self.path
+        """The place for people: with the archive that it lies in, without passwords."""
+        store, _, archive = self.root.partition("::")
+        where = f"{store.partition('://')[0]}://{self.path}" if self.root else self.path
+        where = f"{where}::{without_password(archive)}" if archive else where
         return where if self.row is None else f"{where}, row {self.row}"
 
 
@@ -73,6 +81,8 @@ def _attempt(read: Callable[[], T], place: Place) -> T:
     for number in range(_TRIES):
         try:
             return read()
+        except _DAMAGED_MEMBER as error:
+            raise ImageReadError(place.shown, f"it is damaged there ({error})") from error
         except OSError as error:
             if isinstance(error, _GONE) or error.errno in _ONE_FILE:
                 raise ImageReadError(place.shown, error.strerror or str(error)) from error
@@ -110,10 +120,10 @@ def _cell(place: Place) -> bytes:
     pyarrow = need_pyarrow("photos in parquet")
     try:
         table, row = _parquet(place.root, place.path)(place.row, place.column)
-    except (OSError, pyarrow.ArrowInvalid) as error:
+    except (OSError, pyarrow.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ImageReadError(place.shown, f"its row group is damaged ({error})") from error
+        raise ImageReadError(place.shown, f"its row group is damaged ({' '.join(str(error).split())})") from error
     value = table[place.column][row].as_py()
     if isinstance(value, dict):
         value = value.get("bytes")
@@ -154,8 +164,10 @@ def parquet_file(root: str, path: str) -> Any:
 
     try:
         return parquet.ParquetFile(open_file(root, path))
-    except pyarrow.ArrowInvalid as error:
-        raise StoreError(f"{path} is no parquet file, or damaged: {error}") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise StoreError(f"{path} is no parquet file, or damaged: {' '.join(str(error).split())}") from error
 
 
 def need_pyarrow(what: str) -> Any:
@@ -187,8 +199,8 @@ def file_system(root: str) -> Any:
 
     try:
         return fsspec.core.url_to_fs(root)[0]
-    except (ImportError, ValueError, OSError) as error:
-        raise SetupError(f"cannot open {root}: {error}") from error
+    except (ImportError, ValueError, OSError, *_DAMAGED_ARCHIVE) as error:
+        raise SetupError(f"cannot open {without_password(root)}: {error}") from error
 
 
 def split_address(address: str) -> tuple[str, str]:
