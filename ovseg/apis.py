@@ -51,6 +51,8 @@ OWN_WEIGHTS = tuple(_OWN_CONFIGS)
 """Embedded weights: they come with ovseg and have settings of their own for the methods."""
 
 
+_BENCHMARKS = {"voc21": "VOC21", "voc20": "VOC20"}
+"""What a method's own protocol is taken from: the first that it has a config for."""
 ENCODERS = ("vitb16", "vitb14", "vitl16")
 """Encoders in the names of configs of whole methods, the smallest first."""
 
@@ -99,14 +101,16 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
         backbone.weights = weights
     if config.model.pop("auxiliary_text", None):
         differences.append("no texts beside the names, there definitions of VOC21's classes")
-    config.protocol = f"{method} on VOC21 ({file.relative_to(root)}); {'; '.join(differences)}"
+    benchmark = _BENCHMARKS[file.stem.rpartition("_")[2]]
+    config.protocol = f"{method} on {benchmark} ({file.relative_to(root)}); {'; '.join(differences)}"
     return config
 
 
 def published_config(method: str) -> Path:
-    """The config of a method with its paper's own weights for VOC21, with the smallest encoder there is."""
-    found = [file for size in ENCODERS for file in config_root().glob(f"*/{method}_{size}_voc21.py")]
-    return found[0]
+    """The config of a method with its paper's own weights for VOC21 (VOC20, where it has no background), with the
+    smallest encoder there is."""
+    wanted = (f"*/{method}_{size}_{benchmark}.py" for benchmark in _BENCHMARKS for size in ENCODERS)
+    return next(file for pattern in wanted for file in config_root().glob(pattern))
 
 
 def _check_pair(method: str, weights: str, backbone: ConfigDict) -> None:
@@ -124,10 +128,10 @@ def _check_pair(method: str, weights: str, backbone: ConfigDict) -> None:
 def _other_settings(model: Mapping, general: Mapping) -> list[str]:
     """Parts of a model config that differ from the method's general one, with the component where it is another."""
     changed = []
-    for key in sorted({*model, *general} - {"backbone", "vocabulary"}):
+    for key in sorted({*model, *general} - {"vocabulary"}):
         here, there = model.get(key), general.get(key)
         kinds = [part.get("type") if isinstance(part, Mapping) else None for part in (here, there)]
-        if here != there:
+        if here != there and (key != "backbone" or kinds[0] != kinds[1]):
             changed.append(key if kinds[0] == kinds[1] else f"{key} ({kinds[0]} for {kinds[1]})")
     return changed
 

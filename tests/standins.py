@@ -106,6 +106,7 @@ _FILES: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
         "dinov3_vitb16_dinotxt_vision_head_and_text_encoder.pth",
         lambda w: dinotxt_file(_frontier().dinotxt_vitb16())[1],
     ),
+    "radio/siglip2_vitb16": ("radio-head.pth", lambda w: OrderedDict(_frontier().radio_language_head())),
     "clip_dinoiser/last": ("last.pt", lambda w: {"state_dict": OrderedDict(w.clip_dinoiser_heads()), "epoch": 2}),
 }
 NAMES = tuple(_FILES)

@@ -14,6 +14,7 @@ from ovseg.attention.proxy import ProxyAttention
 from ovseg.attention.region import RegionAttention
 from ovseg.attention.residual import ResidualAttention
 from ovseg.attention.self_correlation import SelfCorrelationAttention
+from ovseg.attention.self_recursive import SelfRecursiveAttention
 from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RegionAttention",
     "ResidualAttention",
     "SelfCorrelationAttention",
+    "SelfRecursiveAttention",
     "SelfSelfAttention",
     "ValueAttention",
     "decompose",

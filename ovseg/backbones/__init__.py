@@ -6,6 +6,7 @@ from ovseg.backbones.dino import DinoBackbone
 from ovseg.backbones.dinotxt import DinoTxtBackbone
 from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
+from ovseg.backbones.radio import RadioBackbone
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.stem_guide import StemGuide
 from ovseg.backbones.text_map import TextMappedBackbone
@@ -22,6 +23,7 @@ __all__ = [
     "EvaTower",
     "OpenClipTower",
     "PhotoGuide",
+    "RadioBackbone",
     "SamBackbone",
     "StemGuide",
     "TextMappedBackbone",

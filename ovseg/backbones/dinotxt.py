@@ -130,6 +130,9 @@ class NormedBlock(TransformerBlock):
     def value(self, y: Tensor) -> Tensor:
         return self.block.value(y)
 
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
+        return self.block.unscaled_out(mixed)
+
     def out(self, mixed: Tensor) -> Tensor:
         return self.block.out(mixed)
 

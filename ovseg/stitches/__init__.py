@@ -8,7 +8,7 @@ from ovseg.stitches.feedback import FeedbackStitch
 from ovseg.stitches.graph import GraphStitch
 from ovseg.stitches.retrieval import RetrievalStitch
 from ovseg.stitches.softmax import SoftmaxStitch
-from ovseg.stitches.splice import FeatureSplice
+from ovseg.stitches.splice import FeatureSplice, SelfAggregatedSplice
 from ovseg.stitches.upsampled import UpsampledStitch
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LayerwiseStitch",
     "RetrievalStitch",
     "ScoreStitch",
+    "SelfAggregatedSplice",
     "SoftmaxStitch",
     "UpsampledStitch",
 ]

@@ -45,6 +45,8 @@ def describe(weights: Mapping[str, Tensor]) -> str:
         return "the heads of CLIP-DINOiser"
     if "linear_layer.weight" in keys and has("hidden_layers."):
         return "Talk2DINO's map of words"
+    if has("radio_model."):
+        return "a RADIO (NVIDIA's format)"
     if "patch_embed.proj.weight" in keys:
         tower = _vit(weights, "patch_embed.proj.weight", "blocks.")
         registers = " with registers" if {"register_tokens", "reg_token", "storage_tokens"} & keys else ""

@@ -150,6 +150,16 @@ CASES = {
     "vip": Case(
         "vip/vip_vitl16_voc21.py", {"model.backbone.weights": "dinov3/vitb16"}, text_given=True, words_given=True
     ),
+    "radseg": Case(
+        "radseg/radseg_vitb16_voc20.py",
+        {
+            "model.backbone.weights": "dino/vitb16",
+            "model.backbone.text": "openai/ViT-B-16",
+            "model.backbone.pos_embed": "scale",
+        },
+        words_given=True,
+        hard_cut=True,
+    ),
     "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", window_grid=True),
     "clip_dinoiser_quickgelu": Case(
         "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, window_grid=True
@@ -191,6 +201,11 @@ class Golden:
     def words(self) -> list[str]:
         return [str(word) for word in self.text["words"]]
 
+    @property
+    def classes(self) -> np.ndarray:
+        """Class of every query; RADSeg's count from the class after the background, which it has not."""
+        return np.unique(self.text["idx"], return_inverse=True)[1]
+
     def regions(self, folder: str) -> np.ndarray:
         return np.load(PARITY / "goldens" / folder / f"{self.image}.npz")["instance_mask"]
 
@@ -224,6 +239,7 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
     model = config.model
     if "text" in model.backbone:
         names = dict(checkpoint="weights", text_checkpoint="text", map_checkpoint="text_map")
+        names |= dict(language_checkpoint="language")
         names = {file: model.backbone[name] for file, name in names.items() if name in model.backbone}
         model.backbone.update({file: str(standin(name)) for file, name in names.items()})
     else:

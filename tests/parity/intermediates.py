@@ -14,6 +14,7 @@ from ovseg.attention.feedback import smoothed_agreement
 from ovseg.attention.outliers import local_outlier_factor
 from ovseg.region_maps import resize_regions
 from ovseg.stitches import RetrievalStitch, UpsampledStitch
+from ovseg.stitches.splice import splice
 from ovseg.structures import AttentionContext
 
 if TYPE_CHECKING:
@@ -134,6 +135,17 @@ def patches(run: Run) -> dict[str, np.ndarray]:
     return {"tokens0": encoded.patches[0, :, ::16].cpu().numpy()}
 
 
+@torch.no_grad()
+def spliced(run: Run) -> dict[str, np.ndarray]:
+    """RADSeg: features of the whole photo, spliced and then aggregated, every 16th number."""
+    model, encoder, photo = run.model, run.model.encoder, run.photo
+    layout = encoder.layout(photo)
+    windows = [model.stitch.encode(encoder.cut(photo, layout).row(n), encoder)["tokens"] for n in range(len(layout))]
+    whole = splice(torch.cat(windows), layout, encoder.patch_size)
+    found = {"splice": whole, "aggregated": model.stitch.aggregated(whole, photo)}
+    return {name: features[::16].cpu().numpy() for name, features in found.items()}
+
+
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "scclip": outliers_by_factor,
     "sfp": outliers_by_attention,
@@ -144,4 +156,5 @@ INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "talk2dino": cosines,
     "dinotxt": cosines,
     "vip": patches,
+    "radseg": spliced,
 }

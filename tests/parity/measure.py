@@ -25,7 +25,7 @@ from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.scores import DecodedScoreMap, RefinedScoreMap, ScoreMap
-from ovseg.stitches import FeatureSplice
+from ovseg.stitches import FeatureSplice, SelfAggregatedSplice
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
 from tests.parity.intermediates import INTERMEDIATES
@@ -175,7 +175,7 @@ class Run:
         """The golden's words in place of the config's, where they are an input."""
         if not self.case.words_given:
             return config
-        classes = self.golden.text["idx"]
+        classes = self.golden.classes
         names = ["; ".join(np.array(self.golden.words)[classes == c]) for c in range(classes.max() + 1)]
         return dict(names=names, background=config.get("background"))
 
@@ -273,6 +273,8 @@ class Run:
             out["cluster_attn"] = photo.affinity.flatten(1).cpu().numpy()
         elif isinstance(scores, DecodedScoreMap):  # dino.txt: probabilities, nearly flat
             out["probs32"] = probabilities[:, 8::16, 8::16].cpu().numpy()
+        elif isinstance(model.stitch, SelfAggregatedSplice):  # RADSeg
+            out["grid"] = part[self.order].cpu().numpy()
         elif isinstance(head, ClassHead) and not isinstance(head, EarlyMaxHead):  # VIP: maps of classes
             out["logits"] = scores.block()[ours_of].cpu().numpy()
             out["win0"] = self._window(part, layout, ours_of)
@@ -309,7 +311,7 @@ class Run:
         """Our class of each of the golden's classes: the official code may count the background last."""
         ours = self.model.query_to_class[self.order].cpu().numpy()
         order = np.zeros(len(self.model.vocabulary), np.int64)
-        shown = self.golden.text["idx"]
+        shown = self.golden.classes
         order[np.append(0, shown + 1) if self.case.constant_background else shown] = ours
         return order
 

@@ -51,6 +51,7 @@ def test_masks_in_a_cache_need_no_sam():
     assert names(pair) == ["openai/ViT-B-16", "talk2dino/vitb14_reg"]
     assert names(dict(pair, map_checkpoint="map.pth", text="nano")) == ["nano"]
     assert names(dict(type="DinoTxtBackbone")) == ["dinov3/vitl16", "dinotxt/vitl16"]
+    assert names(dict(type="RadioBackbone", text="nano")) == ["radio/vitb16", "radio/siglip2_vitb16", "nano"]
     guide = dict(type="CachedGuide", source=dict(type="DinoBackbone"))
     assert names(guide, lazily=True) == ["dino/vitb8"], "built at once"
 
