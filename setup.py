@@ -41,7 +41,7 @@ setup(
             "nano/*.tsv",
             "nano/*.txt",
         ],
-        "ovseg.configs": ["**/*.py", "suites/*.yaml"],
+        "ovseg.configs": ["**/*.py", "**/mess_splits/*.txt", "suites/*.yaml"],
         "ovseg.data": ["scenes/**/*", "photos/**/*"],
     },
     entry_points={"console_scripts": ["ovseg=ovseg.cli:main"]},

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         row: dict[str, Any] = dict(
             name=name, title=benchmark.title, images=list(benchmark.images), files=files, here=there, state=state
         )
+        row |= dict(group=benchmark.group, licence=benchmark.licence)
         emit("benchmark", **row)
         rows.append(row)
     table = Table(box=None)

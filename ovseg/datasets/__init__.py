@@ -6,15 +6,19 @@ from ovseg.datasets.class_names import load_class_names
 from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
+from ovseg.datasets.mess import MESS
 from ovseg.datasets.nouns import NounCrop
 from ovseg.datasets.packed import PackedDataset
 from ovseg.datasets.sampler import EvalSampler
 from ovseg.datasets.training_views import ColourJitter, CropAndPad, Mirror
 from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
 
+BENCHMARKS.update(MESS)
+
 __all__ = [
     "BENCHMARKS",
     "MAX_PIXELS",
+    "MESS",
     "Benchmark",
     "BoxCrops",
     "ColourJitter",

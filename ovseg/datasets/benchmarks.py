@@ -62,6 +62,9 @@ class Benchmark:
         converter: name in :data:`ovseg.datasets.convert.CONVERTERS`, or ``None`` where the official maps are used as
             they are.
         made_by: command that makes the data, for those that are not downloaded.
+        group: what it is of, where it is part of a collection.
+        licence: of photos and labels, where it is told here.
+        verify: what is not confirmed by a source, and how the files must lie for it.
     """
 
     title: str
@@ -70,6 +73,9 @@ class Benchmark:
     downloads: tuple[Download, ...] = ()
     converter: str | None = None
     made_by: str | None = None
+    group: str = ""
+    licence: str = ""
+    verify: str = ""
 
     @property
     def key(self) -> str:

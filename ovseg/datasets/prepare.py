@@ -93,6 +93,8 @@ def prepare(
             report.missing.append(_how_to_get(part, root))
             continue
         _place(part, archive, root / part.into, dry_run, console, tell)
+    if benchmark.verify:
+        tell(f"not confirmed yet: {benchmark.verify} (docs/mess.md)")
     if benchmark.converter is None:
         return report
     if dry_run:

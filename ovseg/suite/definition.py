@@ -79,6 +79,7 @@ class Suite:
         source: where those come from.
         limit: only the first samples of each data set.
         pictures: of each cell.
+        groups: further columns, ``{name: data sets or groups before it}``: the mean of their mIoU, where all are there.
     """
 
     name: str
@@ -89,6 +90,13 @@ class Suite:
     source: str = ""
     limit: int | None = None
     pictures: int = 2
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def group_mean(self, name: str, values: Mapping[str, float | None]) -> float | None:
+        """Mean over a group; ``None`` where a data set of it has no value."""
+        found = [self.group_mean(n, values) if n in self.groups else values.get(n) for n in self.groups[name]]
+        there = [value for value in found if value is not None]
+        return sum(there) / len(there) if len(there) == len(found) else None
 
 
 def read_suite(path: str | Path) -> Suite:
@@ -113,7 +121,18 @@ def read_suite(path: str | Path) -> Suite:
 
 
 def _suite(document: object, path: Path) -> Suite:
-    keys = ("name", "methods", "datasets", "expected", "tolerance", "published", "source", "limit", "pictures")
+    keys = (
+        "name",
+        "methods",
+        "datasets",
+        "expected",
+        "tolerance",
+        "published",
+        "source",
+        "limit",
+        "pictures",
+        "groups",
+    )
     found = _mapping(document, "the file", keys)
     for key in ("methods", "datasets"):
         if not isinstance(found.get(key), list) or not found[key]:
@@ -132,9 +151,15 @@ def _suite(document: object, path: Path) -> Suite:
         raise ValueError(f"pictures is {pictures!r}; give a number")
     names = [m.name for m in methods], [d.name for d in datasets]
     tolerance = _number(found.get("tolerance", 0.1), "tolerance")
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, parts in _mapping(found.get("groups") or {}, "groups").items():
+        where = f"groups: {name}"
+        if str(name) in names[1] or not isinstance(parts, list) or not parts:
+            raise ValueError(f"{where}: {parts!r}; give a name that no data set has and a list of data sets")
+        groups[str(name)] = tuple(_known(part, (*names[1], *groups), where) for part in parts)
     published = {
         str(name): {
-            _known(data, names[1], f"published: {name}"): _number(value, f"published: {name}: {data}")
+            _known(data, (*names[1], *groups), f"published: {name}"): _number(value, f"published: {name}: {data}")
             for data, value in _mapping(row, f"published: {name}").items()
         }
         for name, row in _mapping(found.get("published") or {}, "published").items()
@@ -148,6 +173,7 @@ def _suite(document: object, path: Path) -> Suite:
         source=str(found.get("source", "")),
         limit=limit,
         pictures=pictures,
+        groups=groups,
     )
 
 

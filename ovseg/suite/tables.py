@@ -23,7 +23,8 @@ def write_tables(suite: Suite, cells: Sequence[Cell], folder: Path) -> dict[str,
     files = {kind: folder / f"suite.{kind}" for kind in ("json", "csv", "md", "html")}
     published = {"published": {k: dict(v) for k, v in suite.published.items()}, "source": suite.source}
     value = {"suite": suite.name, "miou_rule": MIOU_RULE, "limit": suite.limit, **published}
-    write_json(files["json"], {**value, "cells": [asdict(cell) for cell in cells]})
+    means = {m.name: dict(zip(suite.groups, _means(suite, cells, m.name), strict=True)) for m in suite.methods}
+    write_json(files["json"], {**value, "groups": means, "cells": [asdict(cell) for cell in cells]})
     with atomic_path(files["csv"]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([f.name for f in fields(Cell)])
@@ -41,12 +42,14 @@ def markdown(suite: Suite, cells: Sequence[Cell]) -> str:
     """The table in Markdown: measured mIoU, what was expected, the verdict, the data's fingerprint."""
     names = [data.name for data in suite.datasets]
     lines = [f"# {_plain(suite.name)}", "", _about(suite), ""]
-    lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    columns = [*names, *suite.groups]
+    lines += ["| method | " + " | ".join(map(_plain, columns)) + " |", "|---|" + "---:|" * len(columns)]
     for method in suite.methods:
         row = [_cell_line(found) for found in _row(cells, method.name, names)]
+        row += [_mean(value) for value in _means(suite, cells, method.name)]
         lines.append(f"| {method.name} | " + " | ".join(row) + " |")
     for name, row in suite.published.items():
-        lines.append(f"| *{_plain(name)}* | " + " | ".join(_published(row.get(n)) for n in names) + " |")
+        lines.append(f"| *{_plain(name)}* | " + " | ".join(_published(row.get(n)) for n in columns) + " |")
     if suite.published:
         lines += ["", f"In italics: published numbers ({_plain(suite.source or 'source not stated')})."]
     lines += ["", "| data set | images | fingerprint |", "|---|---:|---|"]
@@ -62,11 +65,15 @@ def html_page(suite: Suite, cells: Sequence[Cell]) -> str:
     """The table as one page, with the pictures of every cell."""
     names = [data.name for data in suite.datasets]
     rows = [
-        [pages.text(method.name), *(_cell_markup(found) for found in _row(cells, method.name, names))]
+        [
+            pages.text(method.name),
+            *(_cell_markup(found) for found in _row(cells, method.name, names)),
+            *(f'<span class="big">{_mean(value)}</span>' for value in _means(suite, cells, method.name)),
+        ]
         for method in suite.methods
     ]
     rows += [
-        [f"<i>{pages.text(name)}</i>", *(f"<i>{_published(row.get(n))}</i>" for n in names)]
+        [f"<i>{pages.text(name)}</i>", *(f"<i>{_published(row.get(n))}</i>" for n in (*names, *suite.groups))]
         for name, row in suite.published.items()
     ]
     judged = [cell for cell in cells if cell.ok is not None]
@@ -80,7 +87,7 @@ def html_page(suite: Suite, cells: Sequence[Cell]) -> str:
                 ("seconds", f"{sum(c.seconds for c in cells):.0f}"),
             ]
         ),
-        pages.table(["method", *map(pages.text, names)], rows),
+        pages.table(["method", *map(pages.text, (*names, *suite.groups))], rows),
     ]
     if suite.published:
         body.append(f'<p class="soft small">In italics: published numbers ({pages.text(suite.source)}).</p>')
@@ -104,6 +111,16 @@ def _about(suite: Suite) -> str:
 def _row(cells: Sequence[Cell], method: str, names: Sequence[str]) -> Iterator[Cell | None]:
     found = {cell.dataset: cell for cell in cells if cell.method == method}
     yield from (found.get(name) for name in names)
+
+
+def _means(suite: Suite, cells: Sequence[Cell], method: str) -> Iterator[float | None]:
+    """A method's mean over each group."""
+    values = {cell.dataset: cell.mIoU for cell in cells if cell.method == method}
+    yield from (suite.group_mean(name, values) for name in suite.groups)
+
+
+def _mean(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _cell_line(cell: Cell | None) -> str:

@@ -11,6 +11,7 @@ from ovseg.datasets.convert.cityscapes import cityscapes_jobs
 from ovseg.datasets.convert.coco import coco_object_jobs, coco_stuff_jobs
 from ovseg.datasets.convert.context import context_jobs, pc459_jobs
 from ovseg.datasets.convert.jobs import ConversionError, Job, run_jobs
+from ovseg.datasets.convert.mess import MESS_CONVERTERS
 
 CONVERTERS: dict[str, Callable[[Path], list[Job]]] = {
     "context": context_jobs,
@@ -19,6 +20,7 @@ CONVERTERS: dict[str, Callable[[Path], list[Job]]] = {
     "cityscapes": cityscapes_jobs,
     "ade847": ade847_jobs,
     "pc459": pc459_jobs,
+    **MESS_CONVERTERS,
 }
 """Name -> function from the data root to the files that are to be made."""
 
