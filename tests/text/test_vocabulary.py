@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovseg.datasets import MESS
 from ovseg.text import Vocabulary, packaged_vocabularies
 from tests.standins import PARITY
 
 DOCS = Path(__file__).parents[2] / "docs" / "vocabularies.md"
-SIZES = dict(
+SIZES = {name: benchmark.num_classes for name, benchmark in MESS.items()}
+SIZES |= dict(
     ade20k=150,
     ade847=847,
     ade847_first=847,
