@@ -94,7 +94,8 @@ class StemGuide(nn.Module):
         """Unit features of a whole photo, for :class:`ovseg.backbones.PhotoGuide`.
 
         Args:
-            photo: uint8 RGB ``[3, H, W]``; each side is resized (bilinear) to the nearest multiple of the largest stride.
+            photo: uint8 RGB ``[3, H, W]``; each side is resized (bilinear) to the nearest multiple of the largest
+                stride.
 
         Returns:
             float32 ``[C, h, w]``.
