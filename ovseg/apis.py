@@ -51,6 +51,12 @@ OWN_WEIGHTS = tuple(_OWN_CONFIGS)
 """Embedded weights: they come with ovseg and have settings of their own for the methods."""
 
 
+_BENCHMARKS = {"voc21": "VOC21", "voc20": "VOC20"}
+"""What a method's own protocol is taken from: the first that it has a config for."""
+ENCODERS = ("vitb16", "vitb14", "vitl16")
+"""Encoders in the names of configs of whole methods, the smallest first."""
+
+
 def available_methods() -> list[str]:
     """Names that :class:`Segmenter` accepts as ``method``."""
     return sorted(p.stem for p in (config_root() / "_base_" / "models").glob("*.py"))
@@ -84,7 +90,7 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
         if changed := _other_settings(config.model, general):
             config.protocol += f"; {weights}'s own settings of {', '.join(changed)}"
         return config
-    (file,) = root.glob(f"*/{method}_vitb1[46]_voc21.py")
+    file = published_config(method)
     config = load_config(file)
     differences = ["words: yours"]
     backbone = config.model.backbone
@@ -95,27 +101,37 @@ def method_config(method: str, weights: str = DEFAULT_WEIGHTS) -> Config:
         backbone.weights = weights
     if config.model.pop("auxiliary_text", None):
         differences.append("no texts beside the names, there definitions of VOC21's classes")
-    config.protocol = f"{method} on VOC21 ({file.relative_to(root)}); {'; '.join(differences)}"
+    benchmark = _BENCHMARKS[file.stem.rpartition("_")[2]]
+    config.protocol = f"{method} on {benchmark} ({file.relative_to(root)}); {'; '.join(differences)}"
     return config
+
+
+def published_config(method: str) -> Path:
+    """The config of a method with its paper's own weights for VOC21 (VOC20, where it has no background), with the
+    smallest encoder there is."""
+    wanted = (f"*/{method}_{size}_{benchmark}.py" for benchmark in _BENCHMARKS for size in ENCODERS)
+    return next(file for pattern in wanted for file in config_root().glob(pattern))
 
 
 def _check_pair(method: str, weights: str, backbone: ConfigDict) -> None:
     """Raise SetupError for weights that are neither half of a trained pair of image and text encoder."""
     if weights not in (backbone.weights, backbone.text):
+        trained = "which were trained together"
+        if "text_map" in backbone:
+            trained = f"between which its map {backbone.text_map} was trained"
         raise SetupError(
-            f"{method} compares words of {backbone.text} with patches of {backbone.weights}, between which its map "
-            f"{backbone.text_map} was trained; {weights} is neither. Name one of the two as weights, or give a config "
-            "with another pair and its map"
+            f"{method} compares words of {backbone.text} with patches of {backbone.weights}, {trained}; {weights} is "
+            "neither. Name one of the two as weights, or give a config with another pair"
         )
 
 
 def _other_settings(model: Mapping, general: Mapping) -> list[str]:
     """Parts of a model config that differ from the method's general one, with the component where it is another."""
     changed = []
-    for key in sorted({*model, *general} - {"backbone", "vocabulary"}):
+    for key in sorted({*model, *general} - {"vocabulary"}):
         here, there = model.get(key), general.get(key)
         kinds = [part.get("type") if isinstance(part, Mapping) else None for part in (here, there)]
-        if here != there:
+        if here != there and (key != "backbone" or kinds[0] != kinds[1]):
             changed.append(key if kinds[0] == kinds[1] else f"{key} ({kinds[0]} for {kinds[1]})")
     return changed
 

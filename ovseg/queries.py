@@ -22,7 +22,7 @@ class Queries:
     """One embedding per query, and what the queries stand for.
 
     Attributes:
-        text: ``[Q, D]`` float32 unit vectors.
+        text: ``[Q, D]`` float32 unit vectors, or means of such (``keep_length``).
         query_to_class: ``[Q]`` int64 class of every query.
         num_classes: number of classes.
         background: the vocabulary's background class; ``None``: there is none.

@@ -126,7 +126,10 @@ class DecodedPart:
     def block(
         self, activation: Callable[[Tensor], Tensor], queries: slice, rows: slice, columns: slice
     ) -> Tensor | None:
-        """``[q, h, w]`` of a block of queries and pixels; ``None`` where it reaches none of the pixels."""
+        """``[q, h, w]`` of a block of queries and pixels; ``None`` where it reaches none of the pixels.
+
+        ``activation`` is given the maps of ``queries`` alone, or all masks.
+        """
         r, c = self.outer[0][rows], self.outer[1][columns]
         if not (r.any() and c.any()):
             return None
@@ -148,10 +151,16 @@ class DecodedScoreMap:
     Args:
         parts: what it gave for each of its inputs (windows, the photo as a whole); their sum is the score.
         activation: of the logits, before they are brought to the photo's size, e.g. :func:`torch.sigmoid`.
+        joint: the activation looks at all queries of a pixel together (a softmax over them).
     """
 
-    def __init__(self, parts: Sequence[DecodedPart], activation: Callable[[Tensor], Tensor] = torch.sigmoid) -> None:
-        self.parts, self.activation = list(parts), activation
+    def __init__(
+        self,
+        parts: Sequence[DecodedPart],
+        activation: Callable[[Tensor], Tensor] = torch.sigmoid,
+        joint: bool = False,
+    ) -> None:
+        self.parts, self.activation, self.joint = list(parts), activation, joint
 
     @property
     def size(self) -> tuple[int, int]:
@@ -165,8 +174,10 @@ class DecodedScoreMap:
 
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` scores of a block of queries and pixels."""
-        blocks = (part.block(self.activation, queries, rows, columns) for part in self.parts)
-        return sum(block for block in blocks if block is not None)
+        wanted = slice(None) if self.joint else queries
+        blocks = (part.block(self.activation, wanted, rows, columns) for part in self.parts)
+        scores = sum(block for block in blocks if block is not None)
+        return scores[queries] if self.joint else scores
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
         """As :meth:`ScoreMap.blocks`."""

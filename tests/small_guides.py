@@ -9,6 +9,8 @@ from torch import nn
 
 from ovseg.attention.dinoiser import new_heads
 from ovseg.weights import Loaded, get_card
+from ovseg.weights.dinotxt import DinoTxtParts
+from ovseg.weights.radio import LanguageHead
 from ovseg.weights.simfeatup import JointBilateralUpsampler
 from ovseg.weights.text_map import TextMap
 
@@ -46,6 +48,38 @@ def small_text_map(text: int = 32) -> TextMap:
     """A map into :func:`small_dinov2`'s space."""
     torch.manual_seed(7)
     return shake(TextMap(text, 40, 48), 0.3)
+
+
+def small_dinotxt(width: int = 64) -> DinoTxtParts:
+    """Blocks for tokens of :func:`small_dinov3` and a small text tower."""
+    torch.manual_seed(8)
+    text = dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
+    return shake(DinoTxtParts(width, 2, 96, text), 0.05)
+
+
+def small_radio(img_size: int = 128) -> nn.Module:
+    """RADIO's ViT, small: width 64, 2 blocks, 8 tokens without positions before the patches, no last LayerNorm."""
+    torch.manual_seed(9)
+    model = timm.models.vision_transformer.VisionTransformer(
+        img_size=img_size,
+        patch_size=16,
+        embed_dim=64,
+        depth=2,
+        num_heads=2,
+        num_classes=0,
+        init_values=1.0,
+        reg_tokens=7,
+        no_embed_class=True,
+        final_norm=False,
+        dynamic_img_size=True,
+    )
+    return shake(model, 0.05)
+
+
+def small_language_head(out: int = 32) -> LanguageHead:
+    """RADIO's head from :func:`small_radio` to the words of a small CLIP."""
+    torch.manual_seed(10)
+    return shake(LanguageHead(64, 48, out, 2), 0.1)
 
 
 def small_dinov3() -> nn.Module:
@@ -113,6 +147,10 @@ def use_small_guides(monkeypatch, width: int = 64) -> None:
 
     monkeypatch.setattr("ovseg.backbones.dino.load_dino", loader(lambda n: small_dino(8 if n.endswith("8") else 16)))
     monkeypatch.setattr("ovseg.backbones.text_map.load_dino", loader(lambda n: small_dinov2()))
+    monkeypatch.setattr("ovseg.backbones.dinotxt.load_dino", loader(lambda n: small_dinov3()))
+    monkeypatch.setattr("ovseg.backbones.dinotxt.load_heads", loader(lambda n: small_dinotxt()))
+    monkeypatch.setattr("ovseg.backbones.radio.load_dino", loader(lambda n: small_radio()))
+    monkeypatch.setattr("ovseg.backbones.radio.load_heads", loader(lambda n: small_language_head()))
     monkeypatch.setattr("ovseg.backbones.text_map.load_heads", loader(lambda n: small_text_map()))
     monkeypatch.setattr("ovseg.backbones.sam.load_sam", loader(lambda n: small_sam()))
     monkeypatch.setattr(

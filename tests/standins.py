@@ -61,6 +61,28 @@ def openai_layout(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
     return state
 
 
+def dinotxt_file(weights: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], OrderedDict[str, Tensor]]:
+    """dino.txt's two files: DINOv3, and what was trained on top, with a text tower of one small block of zeros where
+    the weights have none."""
+    trunk = "visual_model.backbone."
+    below = OrderedDict((key.removeprefix(trunk), value) for key, value in weights.items() if key.startswith(trunk))
+    above = OrderedDict((key, value) for key, value in weights.items() if not key.startswith(trunk))
+    text, width = "text_model.backbone.", len(weights["visual_model.head.ln_final.weight"])
+    shapes = {"token_embedding.weight": (49408, 64), "positional_embedding": (77, 64)}
+    shapes |= {
+        f"{norm}.{kind}": (64,)
+        for norm in ("ln_final", "blocks.0.attention_norm", "blocks.0.ffn_norm")
+        for kind in ("weight", "bias")
+    }
+    layers = {"attention.proj": (64, 64), "feed_forward.fc1": (256, 64), "feed_forward.fc2": (64, 256)}
+    shapes |= {f"blocks.0.{layer}.weight": shape for layer, shape in layers.items()}
+    shapes |= {f"blocks.0.{layer}.bias": shape[:1] for layer, shape in layers.items()}
+    shapes["blocks.0.attention.qkv.weight"] = (192, 64)
+    above.update({text + name: torch.zeros(shape) for name, shape in shapes.items()})
+    above["text_model.head.linear_projection.weight"] = torch.zeros(2 * width, 64)
+    return below, above
+
+
 _FILES: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
     "openai/ViT-B-16": ("ViT-B-16.pt", lambda w: openai_layout(w.openai_clip_vit_b16())),
     "dino/vitb16": ("dino_vitbase16_pretrain.pth", lambda w: OrderedDict(w.dino_vitb(16))),
@@ -76,6 +98,15 @@ _FILES: dict[str, tuple[str, Callable[[ModuleType], Any]]] = {
     ),
     "dinov2/vitb14_reg": ("dinov2_vitb14_reg4_pretrain.pth", lambda w: OrderedDict(_frontier().dinov2_vitb14_reg())),
     "talk2dino/vitb14_reg": ("talk2dino-map.pth", lambda w: OrderedDict(_frontier().text_to_dino())),
+    "dinov3/vitb16": (
+        "dinov3_vitb16_pretrain.pth",
+        lambda w: dinotxt_file(_frontier().dinotxt_vitb16())[0],
+    ),
+    "dinotxt/vitl16": (
+        "dinov3_vitb16_dinotxt_vision_head_and_text_encoder.pth",
+        lambda w: dinotxt_file(_frontier().dinotxt_vitb16())[1],
+    ),
+    "radio/siglip2_vitb16": ("radio-head.pth", lambda w: OrderedDict(_frontier().radio_language_head())),
     "clip_dinoiser/last": ("last.pt", lambda w: {"state_dict": OrderedDict(w.clip_dinoiser_heads()), "epoch": 2}),
 }
 NAMES = tuple(_FILES)

@@ -36,6 +36,7 @@ def small_weights(monkeypatch):
     monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
     monkeypatch.setattr("ovseg.backbones.convnext.load_clip", load)
     monkeypatch.setattr("ovseg.backbones.text_map.load_clip", load)
+    monkeypatch.setattr("ovseg.backbones.radio.load_clip", load)
     monkeypatch.setattr("ovseg.decoders.base.load_decoder", lambda name, decoder, checkpoint=None: get_card(name).name)
     use_small_guides(monkeypatch)
 

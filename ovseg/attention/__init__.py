@@ -7,12 +7,14 @@ from ovseg.attention.decomposition import DecomposedAttention, Decomposition, de
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.attention.fused import FusedAttention
 from ovseg.attention.head_cleaning import HeadCleaning
+from ovseg.attention.head_proxy import HeadProxyAttention
 from ovseg.attention.intermediate import IntermediateAttention
 from ovseg.attention.plain import PlainAttention, ValueAttention
 from ovseg.attention.proxy import ProxyAttention
 from ovseg.attention.region import RegionAttention
 from ovseg.attention.residual import ResidualAttention
 from ovseg.attention.self_correlation import SelfCorrelationAttention
+from ovseg.attention.self_recursive import SelfRecursiveAttention
 from ovseg.attention.self_self import NeighbourAttention, SelfSelfAttention
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "DinoiserAttention",
     "FusedAttention",
     "HeadCleaning",
+    "HeadProxyAttention",
     "IntermediateAttention",
     "LastBlockAttention",
     "NeighbourAttention",
@@ -31,6 +34,7 @@ __all__ = [
     "RegionAttention",
     "ResidualAttention",
     "SelfCorrelationAttention",
+    "SelfRecursiveAttention",
     "SelfSelfAttention",
     "ValueAttention",
     "decompose",

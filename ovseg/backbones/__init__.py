@@ -3,12 +3,15 @@
 from ovseg.backbones.clip import ClipBackbone
 from ovseg.backbones.convnext import ConvNextClip, ConvNextTower
 from ovseg.backbones.dino import DinoBackbone
+from ovseg.backbones.dinotxt import DinoTxtBackbone
 from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
+from ovseg.backbones.radio import RadioBackbone
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.stem_guide import StemGuide
 from ovseg.backbones.text_map import TextMappedBackbone
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
+from ovseg.backbones.two_towers import TwoTowerBackbone
 
 __all__ = [
     "CachedGuide",
@@ -16,13 +19,16 @@ __all__ = [
     "ConvNextClip",
     "ConvNextTower",
     "DinoBackbone",
+    "DinoTxtBackbone",
     "EvaTower",
     "OpenClipTower",
     "PhotoGuide",
+    "RadioBackbone",
     "SamBackbone",
     "StemGuide",
     "TextMappedBackbone",
     "TimmTower",
+    "TwoTowerBackbone",
     "VisionTower",
     "build_tower",
 ]

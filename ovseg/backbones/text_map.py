@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from ovseg.backbones.clip import ClipBackbone
 from ovseg.backbones.dino import trunk_tower
-from ovseg.backbones.precision import MixedPrecision
-from ovseg.backbones.towers import check_pos_embed
+from ovseg.backbones.two_towers import TwoTowerBackbone
 from ovseg.registry import BACKBONES
 from ovseg.text.causal import text_tower
 from ovseg.weights import load_clip, load_dino, load_heads
 
 
 @BACKBONES.register_module()
-class TextMappedBackbone(ClipBackbone):
+class TextMappedBackbone(TwoTowerBackbone):
     """A self-supervised ViT with CLIP's text tower (Barsellotti et al., Talk2DINO, ICCV 2025, section 3.2).
 
     Windows are normalised with DINOv2's mean and standard deviation and their patches stay in its space. A word is the
@@ -31,7 +26,7 @@ class TextMappedBackbone(ClipBackbone):
         text_map: name of the map in the catalogue.
         map_checkpoint: file to read instead of the catalogue's.
         pos_embed: how positions are resized, see :meth:`ovseg.backbones.towers.VisionTower.positions`.
-        precision: as for :class:`ClipBackbone`.
+        precision: as for :class:`ovseg.backbones.ClipBackbone`.
 
     Attributes:
         text_map: the map, ``[n, D_text] -> [n, D]``.
@@ -53,18 +48,21 @@ class TextMappedBackbone(ClipBackbone):
         pos_embed: str = "antialias",
         precision: str | None = None,
     ) -> None:
-        MixedPrecision.__init__(self, precision)
-        check_pos_embed(pos_embed)
         trunk = load_dino(weights, checkpoint=checkpoint)
-        words = load_clip(text, checkpoint=text_checkpoint)
+        clip = load_clip(text, checkpoint=text_checkpoint)
         heads = load_heads(text_map, checkpoint=map_checkpoint)
-        self.weights = f"{weights} + {text} + {text_map}"
-        self.sha256 = f"{trunk.sha256} {words.sha256} {heads.sha256}"
-        self.clip = words.model.eval().requires_grad_(False)
-        self.clip.visual = _NoImages()  # the half that is not used would be a third of the memory
-        self.tokenizer, self.words = words.tokenizer, None
+        super().__init__(
+            f"{weights} + {text} + {text_map}",
+            f"{trunk.sha256} {clip.sha256} {heads.sha256}",
+            trunk_tower(trunk.model),
+            clip.model,
+            clip.tokenizer,
+            trunk.mean,
+            trunk.std,
+            pos_embed,
+            precision,
+        )
         self.text_map = heads.model.eval().requires_grad_(False)
-        self.tower = trunk_tower(trunk.model.eval().requires_grad_(False))
         widths = self.text_map.linear_layer.in_features, self.text_map.hidden_layers[-1].out_features
         wanted = text_tower(self.clip).text_projection.shape[-1], self.tower.embed_dim
         if widths != wanted:
@@ -72,17 +70,3 @@ class TextMappedBackbone(ClipBackbone):
                 f"text_map {text_map!r} goes from {widths[0]} to {widths[1]} numbers, but the words of {text} have "
                 f"{wanted[0]} and the patches of {weights} {wanted[1]}: choose a map that was trained between the two"
             )
-        self.pos_embed, self.compile_mode = pos_embed, None
-        self._encode = ClipBackbone._run
-        self.register_buffer("mean", torch.tensor(trunk.mean).float().view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(trunk.std).float().view(3, 1, 1) * 255, persistent=False)
-
-
-class _NoImages(nn.Module):
-    """In the place of an image tower that was dropped."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError(
-            "TextMappedBackbone compares words with patches of windows; it has no embedding of a whole picture, which "
-            "this part asks for (regions embedded as pictures need ClipBackbone)"
-        )

@@ -24,7 +24,7 @@ from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linea
 from ovseg.backbones.precision import FP32, Settled
 from ovseg.projections import in_projection
 
-POS_EMBED_MODES = ("size", "scale", "bilinear", "antialias")
+POS_EMBED_MODES = ("size", "scale", "bilinear", "antialias", "square", "square_corners")
 
 
 def check_pos_embed(mode: str) -> None:
@@ -65,6 +65,10 @@ class TransformerBlock(nn.Module):
 
     def value(self, y: Tensor) -> Tensor:
         """Only v, heads concatenated: ``[B, N, d] -> [B, N, d]``."""
+        raise NotImplementedError
+
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
+        """Output projection of mixed values ``[B, N, d]``, without layer scale."""
         raise NotImplementedError
 
     def out(self, mixed: Tensor) -> Tensor:
@@ -117,8 +121,11 @@ class OpenClipBlock(TransformerBlock):
             return F.linear(y, attn.v_proj_weight, attn.in_proj_bias[2 * d :])
         return linear(y, attn.in_proj_weight, attn.in_proj_bias, slice(2 * d, 3 * d))
 
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
+        return apply_linear(mixed, self.block.attn.out_proj)
+
     def out(self, mixed: Tensor) -> Tensor:
-        return self.block.ls_1(apply_linear(mixed, self.block.attn.out_proj))
+        return self.block.ls_1(self.unscaled_out(mixed))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.ln_2(x)
@@ -158,10 +165,13 @@ class TimmBlock(TransformerBlock):
         d = y.shape[-1]
         return apply_linear(y, self.block.attn.qkv, slice(2 * d, 3 * d))
 
-    def out(self, mixed: Tensor) -> Tensor:
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
         attn = self.block.attn
         mixed = attn.norm(mixed) if isinstance(getattr(attn, "norm", None), nn.Module) else mixed
-        return self.block.ls1(apply_linear(mixed, attn.proj))
+        return apply_linear(mixed, attn.proj)
+
+    def out(self, mixed: Tensor) -> Tensor:
+        return self.block.ls1(self.unscaled_out(mixed))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.block.norm2(x)
@@ -266,7 +276,8 @@ class VisionTower(nn.Module):
                 little from ``'size'``; nothing is resized when the number of patches is the native one (DINO's rule,
                 used by SCLIP, ClearCLIP, NACLIP, ProxyCLIP, Trident, CorrCLIP). ``'bilinear'``: bilinear to the size
                 (CLIPer). ``'antialias'``: bicubic to the size, antialiased where the grid gets smaller (DINOv2 with
-                registers: Talk2DINO).
+                registers: Talk2DINO). ``'square'``: bilinear to a square of the longer side, whose upper left part is
+                taken (RADIO); ``'square_corners'``: the same with aligned corners (C-RADIOv3-B and -H).
         """
         check_pos_embed(mode)
         h0, w0 = self.native_grid
@@ -295,6 +306,10 @@ class VisionTower(nn.Module):
         if mode == "scale":
             factor = ((grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0)
             image = F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
+        elif mode in ("square", "square_corners"):
+            side = (max(grid), max(grid))
+            image = F.interpolate(image, size=side, mode="bilinear", align_corners=mode == "square_corners")
+            image = image[..., : grid[0], : grid[1]]
         else:
             method = "bilinear" if mode == "bilinear" else "bicubic"
             image = F.interpolate(image, size=grid, mode=method, align_corners=False, antialias=mode == "antialias")
@@ -543,8 +558,11 @@ class EvaBlock(TransformerBlock):
         d = attn.qkv.out_features // 3
         return F.linear(y, attn.qkv.weight[2 * d :], attn.v_bias)
 
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
+        return self.block.attn.proj(self.block.attn.norm(mixed))
+
     def out(self, mixed: Tensor) -> Tensor:
-        z = self.block.attn.proj(self.block.attn.norm(mixed))
+        z = self.unscaled_out(mixed)
         return z if self.block.gamma_1 is None else self.block.gamma_1 * z
 
     def norm2(self, x: Tensor) -> Tensor:

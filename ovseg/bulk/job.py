@@ -19,13 +19,13 @@ from ovseg.backbones.precision import describe_precision
 from ovseg.bulk.cluster import run_on_ray
 from ovseg.bulk.manifest import FORMAT, claim, clear, clear_unfinished, differences, finished, read_settings
 from ovseg.bulk.page import write_page
-from ovseg.bulk.places import read_bytes
 from ovseg.bulk.plan import PHOTOS_PER_SHARD, Plan, Shard
 from ovseg.bulk.pool import Pool
-from ovseg.bulk.sources import Listing, list_source
 from ovseg.bulk.worker import ModelChoice, Task, Words, Worker
 from ovseg.bulk.writers import check_formats
 from ovseg.datasets.io import read_image
+from ovseg.datasets.places import read_bytes
+from ovseg.datasets.sources import Listing, list_source
 from ovseg.describing import describe
 from ovseg.engine.stopping import stop_asked_for
 from ovseg.engine.work_dir import hold_work_dir
@@ -50,7 +50,7 @@ class Settings:
         photos_per_shard: size of a shard.
         batch: photos encoded together.
         threads: of torch on the CPU in each process; ``None``: the cores by the number of processes.
-        image, key: see :func:`ovseg.bulk.sources.list_source`.
+        image, key: see :func:`ovseg.datasets.sources.list_source`.
     """
 
     words: Sequence[Words]
@@ -112,7 +112,7 @@ class Job:
     """A source, words and a folder, checked and ready to run.
 
     Args:
-        source: see :func:`ovseg.bulk.sources.list_source`.
+        source: see :func:`ovseg.datasets.sources.list_source`.
         out: folder of the results; a job that was begun there is gone on with.
         settings: what is to be made.
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ovseg.bulk.sources import Photo
+from ovseg.datasets.sources import Photo
 from ovseg.errors import SetupError
 
 PHOTOS_PER_SHARD = 128

@@ -19,12 +19,12 @@ import torch
 from ovseg.apis import Segmenter, load
 from ovseg.backbones.precision import ENVIRONMENT_VARIABLE
 from ovseg.bulk.manifest import staged, write_manifest
-from ovseg.bulk.places import StoreError, read_bytes
 from ovseg.bulk.plan import Shard
-from ovseg.bulk.sources import Photo
 from ovseg.bulk.writers import WRITERS, Writer
 from ovseg.datasets.errors import ImageReadError
 from ovseg.datasets.io import read_image
+from ovseg.datasets.places import StoreError, read_bytes
+from ovseg.datasets.sources import Photo
 from ovseg.encoded import Wanted, result_of
 from ovseg.engine.memory import keep_freed_memory
 from ovseg.errors import SetupError

@@ -88,6 +88,11 @@ class MarkedBlock:
         v = self.block.value(y[..., : self.width])
         return self._marked(v.unflatten(-1, (self.num_heads, -1)), y).flatten(-2)
 
+    def unscaled_out(self, mixed: Tensor) -> Tensor:
+        """Of bare values: what is made of it says how values are weighed and is no mixture that arrives (RADSeg)."""
+        heads = mixed.unflatten(-1, (self.num_heads, -1))
+        return self.block.unscaled_out(heads[..., : self.width // self.num_heads].flatten(-2))
+
     def out(self, mixed: Tensor) -> Tensor:
         if mixed.shape[-1] == self.width:
             if self.read is not None:

@@ -28,6 +28,8 @@ class MaxQueryHead:
         background: class that takes the pixels below the threshold.
         area_threshold: SCLIP and ITACLIP on VOC21: a foreground class that covers at most this share of all foreground
             pixels of the argmax map loses its probability everywhere. 0: off.
+        peak_threshold: RADSeg's prompt denoising: a class whose probability reaches this nowhere in the photo loses it
+            everywhere; where none is left, pixels go to class 0. Needs ``softmax=False``. 0: off.
         softmax: ``False`` when the scores are probabilities already (MaskCLIP, CLIP-DINOiser).
 
     Raises:
@@ -41,16 +43,21 @@ class MaxQueryHead:
         background: int | None = 0,
         area_threshold: float = 0.0,
         softmax: bool = True,
+        peak_threshold: float = 0.0,
     ) -> None:
         if logit_scale <= 0:
             raise ValueError(f"logit_scale is {logit_scale}; it must be positive")
-        for name, value in (("threshold", threshold), ("area_threshold", area_threshold)):
+        shares = {"threshold": threshold, "area_threshold": area_threshold, "peak_threshold": peak_threshold}
+        for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
         if (threshold or area_threshold) and background is None:
             raise ValueError("a threshold needs a background class to give the pixels to; set background")
         self.logit_scale, self.threshold, self.background = float(logit_scale), float(threshold), background
+        if peak_threshold and softmax:
+            raise ValueError("peak_threshold is about scores that are probabilities already; set softmax=False")
         self.area_threshold, self.softmax = float(area_threshold), softmax
+        self.peak_threshold = float(peak_threshold)
 
     @property
     def active_background(self) -> int | None:
@@ -79,6 +86,10 @@ class MaxQueryHead:
         Args:
             threshold: apply ``self.threshold``; ``False`` gives the plain argmax.
         """
+        if not threshold and self.peak_threshold:
+            plain = copy.copy(self)
+            plain.peak_threshold = 0.0
+            return plain.labels_and_confidence(scores, query_to_class, num_classes, threshold=False)
         best = self._best_kept(scores, query_to_class, num_classes, need_sum=self.softmax)
         confidence = best.confidence(self.logit_scale) if self.softmax else best.logits
         labels = best.labels
@@ -100,7 +111,7 @@ class MaxQueryHead:
                 total = (block * self.logit_scale).logsumexp(dim=0)
                 sums[rows, columns] = torch.logaddexp(sums[rows, columns], total)
         plain = copy.copy(self)
-        plain.threshold = plain.area_threshold = 0.0
+        plain.threshold = plain.area_threshold = plain.peak_threshold = 0.0
         classes = best.led_by(plain(scores, query_to_class, num_classes))
         return classes, (best.values * self.logit_scale - sums).exp() if self.softmax else best.values
 
@@ -120,9 +131,10 @@ class MaxQueryHead:
         index = query_to_class.to(values.device)
         merged = values.new_zeros(num_classes, *values.shape[1:])
         merged.scatter_reduce_(0, index[:, None, None].expand_as(values), values, "amax")
-        if self.area_threshold:
-            labels = self._best(scores, query_to_class, need_sum=False).labels
-            merged[self._small_classes(labels, num_classes)] = 0
+        labels = self._best(scores, query_to_class, need_sum=False).labels if self.area_threshold else None
+        dropped = self._dropped(scores, query_to_class, num_classes, labels)
+        if dropped is not None:
+            merged[dropped] = 0
         return merged
 
     def sampled(self, scores: AnyScoreMap, query_to_class: Tensor, classes: Tensor, step: int) -> Tensor:
@@ -153,6 +165,7 @@ class MaxQueryHead:
             "threshold": self.threshold,
             "background": self.background,
             "area_threshold": self.area_threshold,
+            **({"peak_threshold": self.peak_threshold} if self.peak_threshold else {}),
         }
 
     def _fused(self, scores: ScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
@@ -171,10 +184,39 @@ class MaxQueryHead:
                 allowed=allowed,
             )
 
-        if not self.area_threshold:
+        plain = argmax(0.0) if self.area_threshold else None
+        dropped = self._dropped(scores, query_to_class, num_classes, plain)
+        if dropped is None:
             return argmax(self.threshold)
-        dropped = self._small_classes(argmax(0.0), num_classes)
+        if dropped[query_to_class].all():
+            return torch.zeros(scores.size, dtype=torch.int32, device=query_to_class.device)
         return argmax(self.threshold, ~dropped if dropped.any() else None)
+
+    def _dropped(
+        self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, labels: Tensor | None
+    ) -> Tensor | None:
+        """``[C]`` bool: classes that may win nowhere; ``None``: no rule is on.
+
+        Args:
+            labels: without any rule, ``[H, W]``; the area threshold needs them.
+        """
+        dropped = self._small_classes(labels, num_classes) if self.area_threshold else None
+        if self.peak_threshold:
+            low = self._peaks(scores, query_to_class, num_classes) < self.peak_threshold
+            dropped = low if dropped is None else dropped | low
+        return dropped
+
+    def _peaks(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
+        """``[C]`` largest score of every class over the photo; less than the threshold where it is not reached."""
+        peaks = torch.full((num_classes,), -torch.inf, device=query_to_class.device)
+        if isinstance(scores, ScoreMap):  # weights sum to 1: no pixel is above the largest cell
+            reach = scores.cells.amax((1, 2)) >= self.peak_threshold
+            rows, index = ScoreMap(scores.cells[reach], scores.rows, scores.columns), query_to_class[reach]
+        else:
+            rows, index = scores, query_to_class
+        for queries, _, _, block in rows.blocks() if len(index) else ():
+            peaks.scatter_reduce_(0, index[queries].to(peaks.device), block.amax((1, 2)).to(peaks.device), "amax")
+        return peaks
 
     def _small_classes(self, labels: Tensor, num_classes: int) -> Tensor:
         """``[C]`` bool: foreground classes with at most ``area_threshold`` of all foreground pixels."""
@@ -185,12 +227,16 @@ class MaxQueryHead:
         return foreground & ~(counts > self.area_threshold * total)
 
     def _best_kept(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, need_sum: bool) -> _Best:
-        """The best class of every pixel among those that the area threshold keeps."""
-        best = self._best(scores, query_to_class, need_sum)
-        if self.area_threshold:
-            dropped = self._small_classes(best.labels, num_classes)
-            if dropped.any():
-                best = self._best(scores, query_to_class, need_sum, allowed=~dropped)
+        """The best class of every pixel among those that the rules for whole classes keep."""
+        if not (self.area_threshold or self.peak_threshold):
+            return self._best(scores, query_to_class, need_sum)
+        plain = self._best(scores, query_to_class, need_sum) if self.area_threshold else None
+        dropped = self._dropped(scores, query_to_class, num_classes, None if plain is None else plain.labels)
+        if plain is not None and not dropped.any():
+            return plain
+        best = self._best(scores, query_to_class, need_sum, allowed=~dropped)
+        if dropped[query_to_class].all():
+            best.logits.zero_()
         return best
 
     def _best(

@@ -59,8 +59,8 @@ class OpenVocabSegmentor(PhotoSegmentor):
             the :class:`Evidence` of the labels, and give better labels (ITACLIP's morphological closing).
         supervision: what the parts were trained on, for the result row.
         engine: config of a registered engine that computes windows' scores in place of torch.
-        **words: ``backbone``, ``vocabulary``, ``templates``, ``auxiliary_text``, ``text_cache`` and MMEngine's habits:
-            see :class:`ovseg.segmentors.words.WordModel`.
+        **words: ``backbone``, ``vocabulary``, ``templates``, ``auxiliary_text``, ``keep_length``, ``text_cache`` and
+            MMEngine's habits: see :class:`ovseg.segmentors.words.WordModel`.
 
     Raises:
         ValueError: when images are given before a vocabulary.
@@ -194,6 +194,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
             "templates": self.text_encoder.templates.name,
             "probability_scale": self.probability_scale,
             **({"queries_apart": True} if self.queries_apart else {}),
+            **({"keep_length": True} if self.text_encoder.keep_length else {}),
             "refiners": [repr(r) for r in (*self.refiners, *self.label_refiners)],
             "auxiliary_text": repr(self.auxiliary_text) if self.auxiliary_text else None,
             "engine": repr(self.engine) if self.engine else None,

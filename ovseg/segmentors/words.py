@@ -29,6 +29,7 @@ class WordModel(KeepsFloat32, BaseModel):
         auxiliary_text: arguments of :class:`ovseg.text.auxiliary.AuxiliaryText`: a further text per class, mixed into
             the embedding of its names (ITACLIP).
         templates_apart: words have one embedding per template, for decoders that read them so (SED).
+        keep_length: words are means over their templates as they are, not of unit length (VIP).
         text_cache: folder of the text-embedding cache; ``None``: the default folder; ``False``: no cache.
         data_preprocessor, init_cfg, train_cfg, test_cfg, pretrained: MMEngine's and MMSegmentation's habits.
     """
@@ -41,6 +42,7 @@ class WordModel(KeepsFloat32, BaseModel):
         templates: str | Sequence[str] = "openai_80",
         auxiliary_text: dict | None = None,
         templates_apart: bool = False,
+        keep_length: bool = False,
         text_cache: str | Path | bool | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -60,6 +62,7 @@ class WordModel(KeepsFloat32, BaseModel):
             cache=text_cache is not False,
             templates_apart=templates_apart,
             text_map=getattr(self.backbone, "text_map", None),
+            keep_length=keep_length,
         )
         if templates_apart and auxiliary_text:
             raise ValueError("auxiliary_text is mixed into one embedding per name; drop it or templates_apart")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.encoder import Features, WindowBatch, WindowEncoder
+from ovseg.ops import correlation_attention
 from ovseg.photo import Photo
 from ovseg.queries import Queries, unit_patches
 from ovseg.registry import STITCHES
@@ -46,10 +47,13 @@ class FeatureSplice:
     def gather(self, features: Features, layout: WindowLayout, photo: Photo, encoder: WindowEncoder) -> Features:
         """``embeddings [1, h, w, D]`` of the whole photo, spliced, aggregated and projected."""
         whole = splice(features["tokens"], layout, encoder.patch_size)
-        if self.aggregate:
-            whole = photo.encoding.aggregate(whole, self.cos_factor, self.cap, self.keep_negative)
+        whole = self.aggregated(whole, photo) if self.aggregate else whole
         tokens = FeatureMap(whole.flatten(1).T[None], tuple(whole.shape[1:]))
         return {"embeddings": unit_patches(encoder.project(tokens))}
+
+    def aggregated(self, whole: Tensor, photo: Photo) -> Tensor:
+        """Spliced features ``[d, h, w]`` mixed over the whole photo."""
+        return photo.encoding.aggregate(whole, self.cos_factor, self.cap, self.keep_negative)
 
     def score(self, features: Features, encoder: WindowEncoder, queries: Queries) -> Tensor:
         """``[1, Q, h, w]``."""
@@ -57,6 +61,33 @@ class FeatureSplice:
 
     def merge(self, scores: Tensor, layout: WindowLayout, photo: Photo) -> ScoreMap:
         return ScoreMap.from_grid(scores[0], photo.size)
+
+
+@STITCHES.register_module()
+class SelfAggregatedSplice(FeatureSplice):
+    """Splice, then let the features themselves aggregate over the photo (RADSeg, self-correlating global aggregation).
+
+    ``softmax(scale (S - mean(S)))`` where that is not negative, 0 elsewhere, with S the cosines of the spliced
+    features, times these. Needs windows on one lattice of patches as :class:`FeatureSplice` does.
+
+    Args:
+        scale: factor of the cosines.
+        aggregate: ``False``: splice only.
+
+    Raises:
+        ValueError: if ``scale`` is not positive.
+    """
+
+    def __init__(self, scale: float = 10.0, aggregate: bool = True) -> None:
+        super().__init__(aggregate)
+        if scale <= 0:
+            raise ValueError(f"scale is {scale}; it must be positive")
+        self.scale = float(scale)
+
+    def aggregated(self, whole: Tensor, photo: Photo) -> Tensor:
+        features = whole.flatten(1).T[None].contiguous()
+        mixed = correlation_attention(F.normalize(features, dim=-1), features, scale=self.scale, beta=1.0)
+        return mixed[0].T.unflatten(1, whole.shape[1:])
 
 
 def splice(parts: Tensor, layout: WindowLayout, patch_size: int) -> Tensor:

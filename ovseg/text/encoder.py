@@ -44,6 +44,8 @@ class TextEncoder:
         templates_apart: embeddings are not averaged over the templates; a query has one for each (SED).
         text_map: brings the tower's outputs into another space, ``[n, D] -> [n, D']``: embeddings are then the map of
             the mean of the outputs as they are, not normalised, and D below is D' (Talk2DINO).
+        keep_length: a query is the mean of its unit vectors over the templates as it is, at most of unit length, so
+            that its product with a patch is the mean of the templates' cosines (VIP).
 
     Attributes:
         templates: the :class:`Templates`.
@@ -61,10 +63,13 @@ class TextEncoder:
         cache: bool = True,
         templates_apart: bool = False,
         text_map: nn.Module | None = None,
+        keep_length: bool = False,
     ) -> None:
         if text_map is not None and templates_apart:
             raise ValueError("a text map takes the mean over the templates; drop templates_apart")
-        self.clip, self.text_map = clip, text_map
+        if keep_length and (templates_apart or text_map is not None):
+            raise ValueError("keep_length is about the mean of unit vectors: drop it, templates_apart or the text map")
+        self.clip, self.text_map, self.keep_length = clip, text_map, keep_length
         self.tokenizer = tokenizer
         self.templates = get_templates(templates)
         self.templates_apart = templates_apart
@@ -85,8 +90,8 @@ class TextEncoder:
         template is encoded; the map of their mean is L2-normalised.
 
         Returns:
-            float32 ``[n_queries, D]`` unit vectors on the CPU, in the order of ``vocabulary.queries``; with
-            ``templates_apart`` ``[n_queries, P, D]`` for P templates.
+            float32 ``[n_queries, D]`` unit vectors (with ``keep_length`` at most that long) on the CPU, in the order of
+            ``vocabulary.queries``; with ``templates_apart`` ``[n_queries, P, D]`` for P templates.
 
         Raises:
             ValueError: the tokenizer does not belong to the model.
@@ -141,7 +146,10 @@ class TextEncoder:
         prompts = [prompt for query in queries for prompt in self.templates.prompts(query)]
         prompt_owners = [owner for owner in owners for _ in range(len(self.templates))]
         embeddings = self._embed(prompts, prompt_owners).unflatten(0, (len(queries), -1))
-        return embeddings if self.templates_apart else self._unit(embeddings.mean(1))
+        if self.templates_apart:
+            return embeddings
+        mean = embeddings.mean(1)
+        return mean if self.keep_length else self._unit(mean)
 
     def _unit(self, embeddings: Tensor) -> Tensor:
         """``[n, D]`` of unit length, in the space of the patches."""
@@ -194,6 +202,8 @@ class TextEncoder:
         parts = [weights, text_architecture(self.clip), self.templates.content_hash, str(dtype), probe]
         if self.text_map is not None:
             parts.append(f"mapped by {self.text_map}")  # its weights are in those of the tower
+        if self.keep_length:
+            parts.append("length kept")
         context = json.dumps([*parts, "templates apart"] if self.templates_apart else parts)
         if self._cache is None or self._cache[0] != context:
             self._cache = (context, EmbeddingCache(self._cache_dir, context))

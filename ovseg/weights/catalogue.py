@@ -126,12 +126,13 @@ def get_card(name: str) -> WeightCard:
 def catalogue() -> dict[str, WeightCard]:
     """All cards by name, in the order of the tables. Put a card of your own into it to load other weights by name."""
     tables = (_nano, _nano_photo, _openai, _open_clip, _metaclip, _dfn, _eva, _declip, _siglip, _dino, _dinov2, _dinov3)
-    tables += (_sam, _heads, _decoders, _masks)
+    tables += (_radio, _sam, _heads, _decoders, _masks)
     return {card.name: card for table in tables for card in table()}
 
 
 # --------------------------------------------------------------------------------------------------------- CLIP
-_CLIP_NORM = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+CLIP_MEAN, CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+_CLIP_NORM = dict(mean=CLIP_MEAN, std=CLIP_STD)
 
 
 def _nano() -> Iterable[WeightCard]:
@@ -341,6 +342,7 @@ def _siglip() -> Iterable[WeightCard]:
     for version, sizes in (
         ("SigLIP", ("B-16-{}", "B-16-{}-256", "B-16-{}-384", "B-16-{}-512", "L-16-{}-384", "SO400M-14-{}-384")),
         ("SigLIP2", ("B-16-{}", "B-16-{}-256", "B-16-{}-384", "B-16-{}-512", "L-16-{}-384", "SO400M-16-{}-384")),
+        ("SigLIP2", ("gopt-16-{}-384",)),
     ):
         for size in sizes:
             yield _clip_card("ViT-" + size.format(version), "webli", version, "Apache-2.0", "yes", "", note)
@@ -422,6 +424,39 @@ def _dinov3() -> Iterable[WeightCard]:
         )
 
 
+def _radio() -> Iterable[WeightCard]:
+    for short, size, name in (("vitb16", "base", "B"), ("vitl16", "large", "L")):
+        yield WeightCard(
+            name=f"radio/{short}",
+            kind="dino",
+            family="C-RADIOv3",
+            arch=f"vit_{size}_patch16_radio_v3",
+            sources=(Source(f"https://huggingface.co/nvidia/C-RADIOv3-{name}/resolve/main/model.safetensors"),),
+            licence="nvidia-open-model-license",
+            commercial="ask",
+            image_size=512,
+            **_CLIP_NORM,
+            home=f"https://huggingface.co/nvidia/C-RADIOv3-{name}",
+            notes="NVIDIA's files, which hold positions of 128 x 128 patches; timm's, which hold 32 x 32 and are exact "
+            "at 512 pixels only, are read, too.",
+        )
+    for short in ("vitb16", "vitl16"):
+        yield WeightCard(
+            name=f"radio/siglip2_{short}",
+            kind="heads",
+            family="C-RADIOv3",
+            arch="radio_head",
+            sources=(),
+            licence="nvidia-open-model-license",
+            commercial="ask",
+            image_size=512,
+            **_CLIP_NORM,
+            home="https://github.com/NVlabs/RADIO",
+            notes=f"The head of radio/{short} that was trained for the summary of SigLIP 2 "
+            "(webli/ViT-gopt-16-SigLIP2-384): part of the files of its adaptors.",
+        )
+
+
 # ---------------------------------------------------------------------------------------------- SAM and heads
 _SAM_FILES = (  # the six digits in the file names are of the MD5; these are SHA-256
     ("vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
@@ -490,6 +525,21 @@ def _heads() -> Iterable[WeightCard]:
         home="https://github.com/lorebianchi98/Talk2DINO",
         notes="Brings words of openai/ViT-B-16 into the space of dinov2/vitb14_reg. A map for another pair of models "
         "has the same layout: give it as `map_checkpoint`.",
+    )
+    yield WeightCard(
+        name="dinotxt/vitl16",
+        kind="heads",
+        family="dino.txt",
+        arch="dinotxt",
+        sources=(),
+        licence="dinov3-license",
+        commercial="ask",
+        image_size=512,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        home="https://github.com/facebookresearch/dinov3",
+        notes="Blocks on top of dinov3/vitl16 and their text tower: the file of the vision head and the text encoder, "
+        "which Meta gives out after consent at https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/.",
     )
 
 

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from .assemble import assemble, skip_initialisation
 from .catalogue import WeightCard, get_card
 from .convert import dino_backbone, dinoiser_heads, eva_clip, is_eva_clip, transformers_clip
+from .dinotxt import DinoTxtParts, dinotxt_keys
 from .errors import CheckpointError, WeightsError, WeightsNotFound
 from .hashes import file_sha256
 from .hybrid import build_clip
 from .identity import check_identity, check_openai_layout
 from .layouts import LAYOUTS, laid_over
+from .radio import build_head, head_keys, radio_backbone
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
@@ -101,10 +103,10 @@ def load_clip(name: str, checkpoint: Checkpoint = None) -> LoadedClip:
 
 
 def load_dino(name: str, checkpoint: Checkpoint = None) -> Loaded:
-    """Loads a DINO, DINOv2 or DINOv3 backbone as timm's model without head, for images of any size.
+    """Loads a DINO, DINOv2, DINOv3 or RADIO backbone as timm's model without head, for images of any size.
 
-    Reads facebookresearch's backbone files and training checkpoints (the teacher) and timm's own files. LayerNorm's
-    epsilon is 1e-6 for DINO and DINOv2, 1e-5 for DINOv3, as in their own code.
+    Reads facebookresearch's backbone files and training checkpoints (the teacher), NVIDIA's files of RADIO and timm's
+    own files. LayerNorm's epsilon is 1e-6 for DINO, DINOv2 and RADIO, 1e-5 for DINOv3, as in their own code.
 
     Args:
         name: A DINO entry of the catalogue, e.g. ``dino/vitb8``.
@@ -137,6 +139,8 @@ def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) 
     the official heads: ``obj_proj`` (3x3, 256 channels, replicate padding) and ``bkg_decoder`` (1x1, one channel).
     SegEarth-OV (Li et al., CVPR 2025): a :class:`ovseg.weights.simfeatup.JointBilateralUpsampler`.
     Talk2DINO (Barsellotti et al., ICCV 2025): a :class:`ovseg.weights.text_map.TextMap`.
+    dino.txt (Jose et al., CVPR 2025): a :class:`ovseg.weights.dinotxt.DinoTxtParts`.
+    RADIO's language head: a :class:`ovseg.weights.radio.LanguageHead`, or a linear layer.
 
     Args:
         name: An entry of the catalogue.
@@ -227,12 +231,18 @@ def _build_dino(card: WeightCard, path: Path) -> nn.Module:
             "on images only, and its keys are the same",
             "Give the self-supervised backbone",
         )
-    weights = dino_backbone(weights)
+    sizes = {}
+    if "radio" in card.arch:
+        weights = radio_backbone(weights)
+        if "pos_embed" in weights:  # 128 x 128 positions in NVIDIA's files, 32 x 32 in timm's
+            sizes["img_size"] = 16 * round(weights["pos_embed"].shape[1] ** 0.5)
+    else:
+        weights = dino_backbone(weights)
     with skip_initialisation():
         if card.packaged is not None:
             model = build_packaged_vit(_packaged_config(card))
         else:
-            model = timm.create_model(card.arch, pretrained=False, num_classes=0, dynamic_img_size=True)
+            model = timm.create_model(card.arch, pretrained=False, num_classes=0, dynamic_img_size=True, **sizes)
     return assemble(model, weights, path, f"{card.name} (timm {card.arch})")
 
 
@@ -258,6 +268,10 @@ def _build_heads(card: WeightCard, path: Path) -> nn.Module:
         return _build_upsampler(card, path)
     if card.arch == "text_map":
         return _build_text_map(card, path)
+    if card.arch == "dinotxt":
+        return _build_dinotxt(card, path)
+    if card.arch == "radio_head":
+        return _build_radio_head(card, path)
     weights = dinoiser_heads(load_state_dict(path))
     width = 768 if card.packaged is None else _packaged_config(card)["width"]
     with skip_initialisation():
@@ -291,6 +305,36 @@ def _build_text_map(card: WeightCard, path: Path) -> nn.Module:
     with skip_initialisation():
         model = TextMap(shapes[0][1], shapes[0][0], shapes[1][0])
     return assemble(model, weights, path, f"{card.name} (Talk2DINO's map of words)")
+
+
+def _build_dinotxt(card: WeightCard, path: Path) -> nn.Module:
+    whole = load_state_dict(path)
+    weights = dinotxt_keys(whole)
+    try:
+        with skip_initialisation():
+            model = DinoTxtParts.like(weights)
+    except KeyError as error:
+        raise CheckpointError(
+            path,
+            f"holds {describe(whole)}, not dino.txt's blocks and text tower (no {error.args[0]})",
+            "Give the file of the vision head and the text encoder",
+        ) from None
+    return assemble(model, weights, path, f"{card.name} (dino.txt's blocks and text tower)", whole=whole)
+
+
+def _build_radio_head(card: WeightCard, path: Path) -> nn.Module:
+    whole = load_state_dict(path)
+    weights = head_keys(whole)
+    try:
+        with skip_initialisation():
+            model = build_head(weights)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            path,
+            f"holds {describe(whole)}, not one head of RADIO for the words of a teacher ({error})",
+            "Give a file with the teacher's head_mlp (fc1, blocks, final), or with weight and bias of a linear layer",
+        ) from None
+    return assemble(model, weights, path, f"{card.name} (RADIO's language head)", whole=whole)
 
 
 _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {

@@ -34,6 +34,8 @@ def describe(weights: Mapping[str, Tensor]) -> str:
             "a SigLIP" if has("visual.trunk.attn_pool.") else "an EVA-CLIP" if has("visual.trunk.norm.") else "a CLIP"
         )
         return f"{kind} {tower} (open_clip format with timm's image tower)"
+    if has("visual_model.head.") or has("text_model.backbone."):
+        return "dino.txt's blocks and text tower"
     if has("vision_model.") or has("text_model."):
         return "a CLIP or SigLIP in the format of Hugging Face transformers"
     if has("image_encoder.") and has("mask_decoder."):
@@ -43,6 +45,8 @@ def describe(weights: Mapping[str, Tensor]) -> str:
         return "the heads of CLIP-DINOiser"
     if "linear_layer.weight" in keys and has("hidden_layers."):
         return "Talk2DINO's map of words"
+    if has("radio_model."):
+        return "a RADIO (NVIDIA's format)"
     if "patch_embed.proj.weight" in keys:
         tower = _vit(weights, "patch_embed.proj.weight", "blocks.")
         registers = " with registers" if {"register_tokens", "reg_token", "storage_tokens"} & keys else ""

@@ -12,8 +12,8 @@ from PIL import Image
 
 import ovseg
 from ovseg.bulk import Job, ModelChoice, Photo, Plan, Settings, Words, manifest, worker
-from ovseg.bulk.places import Place
 from ovseg.datasets.io import read_mask
+from ovseg.datasets.places import Place
 from ovseg.engine import hold_work_dir
 from ovseg.errors import SetupError
 from ovseg.text import Vocabulary

@@ -71,7 +71,7 @@ def test_attention_of_the_nearest_window(naclip):
 
 ROWS = {
     "clip": 1, "clearclip": 1, "cliper": 1, "cliptrase": 3, "corrclip": 2.5, "itaclip": 2, "maskclip": 1,
-    "naclip_pamr": 1, "proxyclip": 1, "sclip": 2, "trident": 1,
+    "naclip_pamr": 1, "proxyclip": 1, "radseg": 1, "sclip": 2, "trident": 1,
 }  # fmt: skip
 
 

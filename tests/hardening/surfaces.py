@@ -33,11 +33,11 @@ from safetensors.torch import save_file
 
 from ovseg.backbones.guide_cache import read_features
 from ovseg.bulk import list_source, read, write_page
-from ovseg.bulk.places import read_bytes
 from ovseg.datasets.annotations import CocoAnnotations, LabelMeFiles, SuperviselyFiles, read_colour_table
 from ovseg.datasets.errors import ImageReadError
 from ovseg.datasets.io import read_image
 from ovseg.datasets.pairs import read_pairs
+from ovseg.datasets.places import read_bytes
 from ovseg.engine import load_config
 from ovseg.engine.state import _read as read_state
 from ovseg.regions.loading import LoadRegions
@@ -327,7 +327,7 @@ def _source(address: str, lists: bool = False) -> Callable[[Path], object]:
 
 def _forget_stores() -> None:
     """What a new process would not know of a file that was changed behind its back."""
-    from ovseg.bulk import places
+    from ovseg.datasets import places
 
     places._PAUSE = 0.0
     places._parquet.cache_clear()

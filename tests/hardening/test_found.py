@@ -12,9 +12,9 @@ import pytest
 from ovseg.backbones.guide_cache import read_features
 from ovseg.bulk import list_source, read, write_page
 from ovseg.bulk.manifest import FolderError
-from ovseg.bulk.places import Place, StoreError, read_bytes
 from ovseg.datasets.annotations import CocoAnnotations, LabelMeFiles, SuperviselyFiles
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError
+from ovseg.datasets.places import Place, StoreError, read_bytes
 from ovseg.engine import load_config
 from ovseg.errors import SetupError
 from ovseg.regions.loading import LoadRegions

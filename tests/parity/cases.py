@@ -30,6 +30,7 @@ class Case:
         config: the method's own VOC21 config, relative to ``configs/``.
         changes: dotted config keys to other values, where the golden is a variant that has no config of its own.
         text_given: the method's prompts are their authors' writing, so the golden's embeddings are the input.
+        words_given: the golden's words are the input, too: they are not those of the config.
         window_grid: ``win0`` is on the patch grid, not upsampled to the window.
         renormalised: the golden's ``probs`` were divided by their sum over the classes (NACLIP's code does so).
         masks: folder under ``goldens/`` with region maps.
@@ -43,6 +44,7 @@ class Case:
     config: str
     changes: dict[str, object] = field(default_factory=dict)
     text_given: bool = False
+    words_given: bool = False
     window_grid: bool = False
     renormalised: bool = False
     masks: str | None = None
@@ -133,6 +135,31 @@ CASES = {
     ),
     "talk2dino_nobg": Case("talk2dino/talk2dino_vitb14_voc20.py"),
     "talk2dino_bg": Case("talk2dino/talk2dino_vitb14_voc21.py", constant_background=True),
+    "dinotxt_head": Case(
+        "dinotxt/dinotxt_vitl16_voc20.py",
+        {"model.backbone.weights": "dinov3/vitb16"},
+        text_given=True,
+        words_given=True,
+    ),
+    "dinotxt_notebook": Case(
+        "dinotxt/dinotxt_vitl16_voc20.py",
+        {"model.backbone.weights": "dinov3/vitb16", "model.backbone.tokens": "backbone"},
+        text_given=True,
+        words_given=True,
+    ),
+    "vip": Case(
+        "vip/vip_vitl16_voc21.py", {"model.backbone.weights": "dinov3/vitb16"}, text_given=True, words_given=True
+    ),
+    "radseg": Case(
+        "radseg/radseg_vitb16_voc20.py",
+        {
+            "model.backbone.weights": "dino/vitb16",
+            "model.backbone.text": "openai/ViT-B-16",
+            "model.backbone.pos_embed": "scale",
+        },
+        words_given=True,
+        hard_cut=True,
+    ),
     "clip_dinoiser": Case("clip_dinoiser/clip_dinoiser_vitb16_voc21.py", window_grid=True),
     "clip_dinoiser_quickgelu": Case(
         "clip_dinoiser/clip_dinoiser_vitb16_voc21.py", {"model.backbone.weights": "openai/ViT-B-16"}, window_grid=True
@@ -174,6 +201,11 @@ class Golden:
     def words(self) -> list[str]:
         return [str(word) for word in self.text["words"]]
 
+    @property
+    def classes(self) -> np.ndarray:
+        """Class of every query; RADSeg's count from the class after the background, which it has not."""
+        return np.unique(self.text["idx"], return_inverse=True)[1]
+
     def regions(self, folder: str) -> np.ndarray:
         return np.load(PARITY / "goldens" / folder / f"{self.image}.npz")["instance_mask"]
 
@@ -205,9 +237,11 @@ def load_config(case: Case, precision: str = "fp32") -> Config:
             node = node[part]
         node[last] = value  # replaces, where merge_from_dict would mix two dicts
     model = config.model
-    if "text_map" in model.backbone:
+    if "text" in model.backbone:
         names = dict(checkpoint="weights", text_checkpoint="text", map_checkpoint="text_map")
-        model.backbone.update({file: str(standin(model.backbone[name])) for file, name in names.items()})
+        names |= dict(language_checkpoint="language")
+        names = {file: model.backbone[name] for file, name in names.items() if name in model.backbone}
+        model.backbone.update({file: str(standin(name)) for file, name in names.items()})
     else:
         model.backbone.checkpoint = str(standin("openai/ViT-B-16"))
     model.backbone.precision = precision

@@ -14,6 +14,7 @@ from ovseg.attention.feedback import smoothed_agreement
 from ovseg.attention.outliers import local_outlier_factor
 from ovseg.region_maps import resize_regions
 from ovseg.stitches import RetrievalStitch, UpsampledStitch
+from ovseg.stitches.splice import splice
 from ovseg.structures import AttentionContext
 
 if TYPE_CHECKING:
@@ -120,10 +121,29 @@ def upsampled(run: Run) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def cosines(run: Run) -> dict[str, np.ndarray]:
-    """Talk2DINO: cosines of the first window."""
+    """Talk2DINO, dino.txt: cosines of the first window."""
     features = run.model.stitch.encode(run.first_batch(), run.model.encoder)
     order = run.order[1:] if run.case.constant_background else run.order
-    return {"sim0": run.model.queries.products(features["embeddings"])[0, order].cpu().numpy()}
+    found = run.model.queries.products(features["embeddings"])[0, order].cpu().numpy()
+    return dict.fromkeys(("sim0", "cos0"), found)
+
+
+@torch.no_grad()
+def patches(run: Run) -> dict[str, np.ndarray]:
+    """VIP: patches of the first window after the last LayerNorm, every 16th number."""
+    encoded = run.model.encoder.encode(run.first_batch())
+    return {"tokens0": encoded.patches[0, :, ::16].cpu().numpy()}
+
+
+@torch.no_grad()
+def spliced(run: Run) -> dict[str, np.ndarray]:
+    """RADSeg: features of the whole photo, spliced and then aggregated, every 16th number."""
+    model, encoder, photo = run.model, run.model.encoder, run.photo
+    layout = encoder.layout(photo)
+    windows = [model.stitch.encode(encoder.cut(photo, layout).row(n), encoder)["tokens"] for n in range(len(layout))]
+    whole = splice(torch.cat(windows), layout, encoder.patch_size)
+    found = {"splice": whole, "aggregated": model.stitch.aggregated(whole, photo)}
+    return {name: features[::16].cpu().numpy() for name, features in found.items()}
 
 
 INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
@@ -134,4 +154,7 @@ INTERMEDIATES: dict[str, Callable[[Run], dict[str, np.ndarray]]] = {
     "corrclipv2": photo_guide,
     "lposs": propagation,
     "talk2dino": cosines,
+    "dinotxt": cosines,
+    "vip": patches,
+    "radseg": spliced,
 }

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -20,11 +20,12 @@ from torch import Tensor
 from ovseg.encoder import WindowBatch
 from ovseg.engine import set_short_side
 from ovseg.float32 import exact_convolutions
+from ovseg.heads import ClassHead, EarlyMaxHead
 from ovseg.photo import Photo
 from ovseg.refiners import SamPromptRefiner
 from ovseg.registry import MODELS, TRANSFORMS
-from ovseg.scores import RefinedScoreMap, ScoreMap
-from ovseg.stitches import FeatureSplice
+from ovseg.scores import DecodedScoreMap, RefinedScoreMap, ScoreMap
+from ovseg.stitches import FeatureSplice, SelfAggregatedSplice
 from ovseg.text import Vocabulary
 from tests.parity.cases import CASES, DROP_PIPELINE_STEPS, Case, Golden, load_config
 from tests.parity.intermediates import INTERMEDIATES
@@ -154,7 +155,7 @@ class Run:
         self.kept: dict = {"refined": {}}
         config = load_config(case, precision)
         set_short_side(config)
-        vocabulary = Vocabulary.from_config(config.model.pop("vocabulary"))
+        vocabulary = Vocabulary.from_config(self._words(config.model.pop("vocabulary")))
         config.model.text_cache = str(standin_dir() / "text")
         if case.text_given:
             config.model.auxiliary_text = None
@@ -162,12 +163,21 @@ class Run:
         words = ["background", *golden.words] if case.constant_background else golden.words
         self.order = query_order(vocabulary.queries, words)
         if case.text_given:
-            embeddings = torch.empty(len(self.order), golden.text["query"].shape[1])
-            embeddings[self.order] = torch.from_numpy(golden.text["query"])
+            rows = torch.from_numpy(golden.text["query"]).unflatten(0, (len(self.order), -1))  # one for each template
+            embeddings = torch.empty(len(self.order), rows.shape[-1])
+            embeddings[self.order] = rows.mean(1)
             self.model.set_vocabulary(vocabulary, embeddings)
         else:
             self.model.set_vocabulary(vocabulary)
         self.data = self._data(config)
+
+    def _words(self, config: dict) -> dict:
+        """The golden's words in place of the config's, where they are an input."""
+        if not self.case.words_given:
+            return config
+        classes = self.golden.classes
+        names = ["; ".join(np.array(self.golden.words)[classes == c]) for c in range(classes.max() + 1)]
+        return dict(names=names, background=config.get("background"))
 
     def _data(self, config) -> dict:
         """The collated batch that the config's own data pipeline gives for the photo."""
@@ -194,7 +204,7 @@ class Run:
         encoder = model.encoder
         layout = encoder.layout(self.photo)
         part = model.stitch.score(model.stitch.encode(self.first_batch(), encoder), encoder, model.queries)[0]
-        window = self._window(part, layout)
+        window = self._window(part, layout, self.order)
         if not self.case.first_window_only:
             return {"win0": window}
         labels = (window * self.model.head.logit_scale).argmax(0)
@@ -261,6 +271,13 @@ class Run:
             scale = float(model.backbone.clip.logit_scale.exp())
             out["grid_logits"] = (part[: len(self.order)][self.order] * scale).cpu().numpy()
             out["cluster_attn"] = photo.affinity.flatten(1).cpu().numpy()
+        elif isinstance(scores, DecodedScoreMap):  # dino.txt: probabilities, nearly flat
+            out["probs32"] = probabilities[:, 8::16, 8::16].cpu().numpy()
+        elif isinstance(model.stitch, SelfAggregatedSplice):  # RADSeg
+            out["grid"] = part[self.order].cpu().numpy()
+        elif isinstance(head, ClassHead) and not isinstance(head, EarlyMaxHead):  # VIP: maps of classes
+            out["logits"] = scores.block()[ours_of].cpu().numpy()
+            out["win0"] = self._window(part, layout, ours_of)
         elif len(part) < len(self.order):  # foreground queries only, in ascending order: the golden's, too
             out["grid"] = part.cpu().numpy()
             out["score"] = scores.cells.amax((1, 2)).cpu().numpy()
@@ -271,12 +288,12 @@ class Run:
             if len(part) == len(self.order) and not isinstance(
                 model.stitch, FeatureSplice
             ):  # its scores are the photo's
-                out["win0"] = self._window(part, layout)
+                out["win0"] = self._window(part, layout, self.order)
         return out
 
-    def _window(self, part: Tensor, layout) -> np.ndarray:
+    def _window(self, part: Tensor, layout, order: Sequence[int]) -> np.ndarray:
         """A window's scores in the golden's order: on its grid, or upsampled to the window without its padding."""
-        part = part[self.order[1:] if self.case.constant_background else self.order]
+        part = part[order[1:] if self.case.constant_background else order]
         if self.case.window_grid:
             return part.cpu().numpy()
         (h, w), (top, left) = layout.window, layout.offset
@@ -294,7 +311,7 @@ class Run:
         """Our class of each of the golden's classes: the official code may count the background last."""
         ours = self.model.query_to_class[self.order].cpu().numpy()
         order = np.zeros(len(self.model.vocabulary), np.int64)
-        shown = self.golden.text["idx"]
+        shown = self.golden.classes
         order[np.append(0, shown + 1) if self.case.constant_background else shown] = ours
         return order
 

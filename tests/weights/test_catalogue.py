@@ -22,7 +22,7 @@ def test_a_card_is_usable(card):
         "clip": lambda: card.arch in open_clip.list_models(),
         "dino": lambda: timm.is_model(card.arch),
         "sam": lambda: card.arch in sam_model_registry,
-        "heads": lambda: card.arch in ("clip_dinoiser", "jbu_one", "text_map"),
+        "heads": lambda: card.arch in ("clip_dinoiser", "jbu_one", "text_map", "dinotxt", "radio_head"),
         "decoder": lambda: card.arch in open_clip.list_models() and card.layout in LAYOUTS,
         "masks": lambda: card.hub_model == card.name and not card.sources,
     }

@@ -1,6 +1,7 @@
 """Whoever has no network learns of all missing files at once."""
 
 import pytest
+from mmengine.config import Config
 
 from ovseg import Segmenter
 from ovseg.cli import main
@@ -49,6 +50,8 @@ def test_masks_in_a_cache_need_no_sam():
     pair = dict(type="TextMappedBackbone", checkpoint="mine.pth")
     assert names(pair) == ["openai/ViT-B-16", "talk2dino/vitb14_reg"]
     assert names(dict(pair, map_checkpoint="map.pth", text="nano")) == ["nano"]
+    assert names(dict(type="DinoTxtBackbone")) == ["dinov3/vitl16", "dinotxt/vitl16"]
+    assert names(dict(type="RadioBackbone", text="nano")) == ["radio/vitb16", "radio/siglip2_vitb16", "nano"]
     guide = dict(type="CachedGuide", source=dict(type="DinoBackbone"))
     assert names(guide, lazily=True) == ["dino/vitb8"], "built at once"
 
@@ -94,11 +97,12 @@ def test_fetch_of_a_method(capsys):
 
 def test_every_method_is_listed_whole():
     """The registered classes that read weights are those that say so."""
-    from ovseg.apis import available_methods, method_config
+    from ovseg.apis import available_methods, method_config, published_config
 
     for method in available_methods():
-        found = names(method_config(method, "openai/ViT-B-16").model)
-        assert "openai/ViT-B-16" in found and set(found) <= set(catalogue())
+        weights = Config.fromfile(published_config(method)).model.backbone.get("text", "openai/ViT-B-16")
+        found = names(method_config(method, weights).model)
+        assert weights in found and set(found) <= set(catalogue())
     assert names(method_config("clip_dinoiser", "laion2b_s34b_b88k/ViT-B-16").model) == [
         "laion2b_s34b_b88k/ViT-B-16",
         "clip_dinoiser/last",

@@ -31,6 +31,7 @@ VARIANTS = {
     ("maft_plus", "ConvNeXt-B"): "maft_plus_convnext-base",
     ("maft_plus", "ConvNeXt-L"): "maft_plus_convnext-large",
     ("ovseg", "Swin-B and ViT-L/14"): "ovseg_swinb-vitl14",
+    ("dinotxt", "ViT-L/16"): "dinotxt_vitl16",
 }
 """Method and variant of docs/published_miou.csv to the configs that stand for it; without a variant: METHOD_vitb16.
 

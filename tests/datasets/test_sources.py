@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from ovseg.bulk import list_source
-from ovseg.bulk.places import Place, StoreError, read_bytes
-from ovseg.bulk.sources import braces
 from ovseg.datasets.errors import ImageReadError
+from ovseg.datasets.places import Place, StoreError, read_bytes
+from ovseg.datasets.sources import braces
 from ovseg.errors import SetupError
 from tests.bulk.jobs import content, make_job, write_photos
 
@@ -222,11 +222,11 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_stops_the_run(phot
                 raise OSError("connection reset")
             return b"here"
 
-    monkeypatch.setattr("ovseg.bulk.places._PAUSE", 0.001)
-    monkeypatch.setattr("ovseg.bulk.places.file_system", lambda root: Flaky(2))
+    monkeypatch.setattr("ovseg.datasets.places._PAUSE", 0.001)
+    monkeypatch.setattr("ovseg.datasets.places.file_system", lambda root: Flaky(2))
     assert read_bytes(Place("a", "s3://b")) == b"here" and len(calls) == 3
     calls.clear()
-    monkeypatch.setattr("ovseg.bulk.places.file_system", lambda root: Flaky(9))
+    monkeypatch.setattr("ovseg.datasets.places.file_system", lambda root: Flaky(9))
     with pytest.raises(StoreError, match="connection reset"):
         read_bytes(Place("a", "s3://b"))
     assert len(calls) == 3

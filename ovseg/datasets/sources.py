@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from ovseg.bulk.places import Place, StoreError, file_system, last_name, open_file, parquet_file, split_address
 from ovseg.datasets.files import dangling, find_files, list_files
 from ovseg.datasets.io import IMAGE_FORMATS
+from ovseg.datasets.places import Place, StoreError, file_system, last_name, open_file, parquet_file, split_address
 from ovseg.datasets.web import is_url, without_password
 from ovseg.errors import SetupError
 

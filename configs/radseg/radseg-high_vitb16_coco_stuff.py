@@ -1,0 +1,6 @@
+# COCO-Stuff with RADSeg at high resolution, C-RADIOv3-B.
+_base_ = ["../_base_/models/radseg.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
+short_side = 896
+model = dict(
+    vocabulary=dict(file="coco_stuff"),
+)

@@ -1,0 +1,7 @@
+# Cityscapes with RADSeg at low resolution, C-RADIOv3-B.
+_base_ = ["../_base_/models/radseg.py", "../_base_/datasets/cityscapes.py", "../_base_/runtime/eval.py"]
+short_side = 560
+model = dict(
+    vocabulary=dict(file="cityscapes"),
+    windows=dict(crop=224, stride=112, fit_multiple=112),
+)

@@ -1,0 +1,7 @@
+# Cityscapes with VIP, dino.txt on DINOv3 ViT-L/16.
+_base_ = ["../_base_/models/vip.py", "../_base_/datasets/cityscapes.py", "../_base_/runtime/eval.py"]
+short_side = 560
+model = dict(
+    vocabulary=dict(file="cityscapes"),
+    stitch=dict(tau=2, temperature=10),
+)

@@ -1,0 +1,7 @@
+# PASCAL Context without background with VIP, dino.txt on DINOv3 ViT-L/16.
+_base_ = ["../_base_/models/vip.py", "../_base_/datasets/context59.py", "../_base_/runtime/eval.py"]
+short_side = 336
+model = dict(
+    vocabulary=dict(file="context59"),
+    stitch=dict(tau=2, temperature=1),
+)
