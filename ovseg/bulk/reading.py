@@ -13,8 +13,9 @@ import numpy as np
 from ovseg.bulk.manifest import SHARDS, FolderError, read_manifest, read_settings, what_is_wrong
 from ovseg.bulk.writers import picture_name
 from ovseg.datasets.io import read_image
-from ovseg.datasets.places import need_pyarrow, read_bytes
+from ovseg.datasets.places import read_bytes
 from ovseg.datasets.sources import list_source
+from ovseg.datasets.tables import need_pyarrow
 from ovseg.results import SegmentationResult
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)

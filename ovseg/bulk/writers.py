@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ovseg.datasets.files import write_labels
-from ovseg.datasets.places import need_pyarrow
+from ovseg.datasets.tables import need_pyarrow
 from ovseg.errors import SetupError
 from ovseg.results import SegmentationResult
 from ovseg.results.coco import panoptic

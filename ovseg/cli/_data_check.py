@@ -3,6 +3,7 @@
     ovseg data check voc21
     ovseg data check my_config.py --picture samples.jpg --json
     ovseg data check --images photos --masks masks --classes names.txt
+    ovseg data check --packed 'val-*.parquet' --classes names.txt
 
 Exit status 0 only when nothing is wrong. What is found by mistake, or meant, is passed over with ``--allow KIND``.
 """
@@ -135,7 +136,9 @@ def run(args: argparse.Namespace) -> int:
     root = args.data_root or Path(os.environ.get("OVSEG_DATA", "data"))
     folder = is_folder(args)
     if folder == (args.target is not None):
-        raise SetupError("check a benchmark or config, or a folder by --images, --masks and --classes: one of them")
+        raise SetupError(
+            "check a benchmark or config, a folder by --images, --masks and --classes, or --packed: one of them"
+        )
     try:
         with redirect_stdout(sys.stderr):  # MMEngine tells of environment variables on stdout
             if folder:

@@ -2,6 +2,7 @@
 
     ovseg eval configs/naclip/naclip_pamr_vitb16_voc21.py
     ovseg eval CONFIG --images photos --masks masks --classes names.txt    # a folder in the place of the benchmark
+    ovseg eval CONFIG --packed 'val-*.parquet' --classes names.txt         # or webdataset's tars
     ovseg eval --suite suite.yaml --work-dir OUT                           # methods x data sets, one table
     ovseg eval CONFIG --show-dir pictures --limit 20
     ovseg eval CONFIG --report report.html                                 # where it errs, as one page
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ovseg.cli._arguments import add_cfg_options, add_launcher, count, is_first_process, set_local_rank
-from ovseg.cli._folder import add_folder_arguments, folder_config, is_folder
+from ovseg.cli._folder import add_folder_arguments, folder_config, folder_name, is_folder
 from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, SKIPPED
 
@@ -79,7 +80,7 @@ def make_config(args: argparse.Namespace) -> Config:
 
         for told in use_dataset(cfg, folder_config(args), args.vocabulary):
             say(told, "yellow")
-        name = "_".join((name, *args.images.resolve().parts[-2:]))
+        name = f"{name}_{folder_name(args)}"
     elif args.vocabulary is not None:
         _switch_vocabulary(cfg, args.vocabulary)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / name)

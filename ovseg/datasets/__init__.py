@@ -7,6 +7,7 @@ from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
 from ovseg.datasets.nouns import NounCrop
+from ovseg.datasets.packed import PackedDataset
 from ovseg.datasets.sampler import EvalSampler
 from ovseg.datasets.training_views import ColourJitter, CropAndPad, Mirror
 from ovseg.datasets.transforms import LoadImage, LoadMask, PackInputs, ResizePIL, ResizeShortestEdge, ResizeShortSide
@@ -27,6 +28,7 @@ __all__ = [
     "Mirror",
     "NounCrop",
     "PackInputs",
+    "PackedDataset",
     "RandomView",
     "ResizePIL",
     "ResizeShortSide",

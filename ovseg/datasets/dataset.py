@@ -137,6 +137,16 @@ class SegmentationDataset(BaseDataset):
         """The sentences of :attr:`findings`."""
         return [finding.message for finding in self.findings]
 
+    @property
+    def title(self) -> str:
+        """What a data set without a name of its own is called."""
+        return str(self.root / self.img_dir)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its files lie."""
+        return tuple(self.root / part for part in (self.img_dir, self.mask_dir) if part is not None)
+
     def load_data_list(self) -> list[dict]:
         """Samples in the order of the split file, or sorted by name.
 

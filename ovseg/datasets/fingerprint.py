@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from ovseg.datasets.errors import SampleError
+from ovseg.datasets.io import mask_source, photo_source
 
 MISSING = "missing"
 _BLOCK = 1 << 20
@@ -34,8 +37,16 @@ def content_hash(source: str | os.PathLike | bytes | None) -> str:
 
 def sample_hashes(info: Mapping[str, object]) -> tuple[str, str]:
     """Hashes of a sample's photo and label map; ``info`` as ``SegmentationDataset.get_data_info`` gives it."""
-    digest = info.get("label_digest", content_hash)
-    return content_hash(info.get("img_bytes") or info["img_path"]), digest(info.get("seg_map_path"))
+    digest = info.get("label_digest")
+    labels = _hash_of(mask_source, info) if digest is None else digest(info.get("seg_map_path"))
+    return _hash_of(photo_source, info), labels
+
+
+def _hash_of(source: Callable[[Mapping[str, object]], str | bytes | None], info: Mapping[str, object]) -> str:
+    try:
+        return content_hash(source(info))
+    except SampleError:
+        return MISSING
 
 
 def combine(hashes: Iterable[tuple[str, str, str]], settings: Mapping[str, object]) -> str:

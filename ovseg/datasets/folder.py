@@ -63,7 +63,7 @@ def folder_dataset(
         ValueError: where it cannot be seen how labels are kept, or there are no class names.
     """
     images, masks = _folder(images, "--images"), Path(os.path.abspath(masks))
-    classes = _absolute(classes)
+    classes = absolute(classes)
     kind = annotations or see_kind(masks, colours)
     read_by = _annotations(kind, masks, colours, classes, unlabelled)
     if kind == "coco":
@@ -77,7 +77,7 @@ def folder_dataset(
         seen = see_endings(images, masks) if img_suffix is None or mask_suffix is None else ([], [])
     img_suffix, mask_suffix = img_suffix or seen[0], mask_suffix or seen[1]
     if classes is None:
-        classes = _named_by(read_by)
+        classes = names_of(read_by)
     root = images if kind == "coco" else Path(os.path.commonpath([images, masks]))
     return dict(
         type="SegmentationDataset",
@@ -87,20 +87,21 @@ def folder_dataset(
         mask_dir=None if kind == "coco" else os.path.relpath(masks, root),
         img_suffix=list(img_suffix),
         mask_suffix=list(mask_suffix) or ".png",
-        split=_absolute(split),
-        pairs=_absolute(pairs),
+        split=absolute(split),
+        pairs=absolute(pairs),
         annotations=read_by,
         reduce_zero_label=reduce_zero_label,
-        ignore_index=ignore_index
-        if ignore_index is not None
-        else 65535
-        if len(load_class_names(classes)) > 255
-        else 255,
+        ignore_index=ignore_index_of(classes) if ignore_index is None else ignore_index,
         label_map=dict(label_map) if label_map else None,
     )
 
 
-def _absolute(path: str | Path | Sequence[str] | None) -> object:
+def ignore_index_of(classes: str | Sequence[str]) -> int:
+    """255, or 65535 where that is a class."""
+    return 65535 if len(load_class_names(classes)) > 255 else 255
+
+
+def absolute(path: str | Path | Sequence[str] | None) -> object:
     """Files by their whole path; lists and names of packaged lists as they are."""
     if isinstance(path, str | Path):
         return str(Path(path).resolve()) if Path(path).exists() else str(path)
@@ -175,10 +176,20 @@ def _annotations(
                 "name,r,g,b, or voc)"
             ) from None
         colours = classes
-    return dict(type="ColourMasks", table=str(colours) if str(colours) == "voc" else _absolute(colours))
+    return colour_masks(colours)
 
 
-def _named_by(annotations: Mapping[str, object] | None) -> list[str]:
+def colour_masks(colours: str | Path) -> dict[str, object]:
+    """Config of :class:`ovseg.datasets.annotations.ColourMasks` with a table."""
+    return dict(type="ColourMasks", table=str(colours) if str(colours) == "voc" else absolute(colours))
+
+
+def names_of(annotations: Mapping[str, object] | None) -> list[str]:
+    """Class names that annotations give.
+
+    Raises:
+        ValueError: where they give none.
+    """
     built = ANNOTATIONS.build(dict(annotations)) if annotations is not None else None
     if built is not None:
         built.load(Path())

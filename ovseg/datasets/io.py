@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from ovseg.datasets.errors import ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.formats import bmp, labels, netpbm, photo, png, tiff
 from ovseg.datasets.formats.pillow import DECODER_ERRORS, rgb_on_white, strict_pillow
 from ovseg.datasets.formats.source import FormatError, Source, open_source
+from ovseg.datasets.places import Place, read_bytes
 
 MAX_PIXELS = 2**28
 """Default limit of :func:`read_image`: 16,384 x 16,384 pixels, 0.8 GB as RGB. A photo of 20,000 x 20,000 needs a higher
@@ -136,6 +138,36 @@ def read_colour_mask(path: str | os.PathLike | bytes, max_pixels: int = MAX_PIXE
         verified = png.read_png(file, header)
         verified.transparency = None
         return np.ascontiguousarray(photo.png_photo(verified))
+
+
+def photo_source(info: Mapping[str, object]) -> str | bytes:
+    """What :func:`read_image` is given of a sample: its bytes where the data set has them or says where they lie
+    (``photo_place``), else its path.
+
+    Raises:
+        ImageReadError: if they cannot be had.
+    """
+    if info.get("img_bytes") is not None:
+        return info["img_bytes"]
+    place = info.get("photo_place")
+    return info["img_path"] if place is None else _bytes_at(place, info["img_path"], ImageReadError)
+
+
+def mask_source(info: Mapping[str, object]) -> str | bytes | None:
+    """What :func:`read_mask` is given of a sample: bytes (``mask_place``) or its path.
+
+    Raises:
+        MaskReadError: if they cannot be had.
+    """
+    place = info.get("mask_place")
+    return info.get("seg_map_path") if place is None else _bytes_at(place, info["seg_map_path"], MaskReadError)
+
+
+def _bytes_at(place: Place, name: str, error_class: type[ImageReadError] | type[MaskReadError]) -> bytes:
+    try:
+        return read_bytes(place)
+    except ImageReadError as error:
+        raise error_class(name, error.reason) from error
 
 
 def label_bits(path: str | os.PathLike | bytes) -> int:

@@ -1,8 +1,7 @@
-"""Where the bytes of a photo are: a file, a part of a tar file, a cell of a parquet file, here or behind fsspec."""
+"""Where the bytes of a photo are: a file, a part of a tar file, a cell of a table, here or behind fsspec."""
 
 from __future__ import annotations
 
-import bisect
 import errno
 import lzma
 import os
@@ -16,6 +15,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, TypeVar
 
 from ovseg.datasets.errors import ImageReadError
+from ovseg.datasets.tables import Table, need_pyarrow
 from ovseg.datasets.web import fetch, is_url, without_password
 from ovseg.errors import SetupError
 
@@ -43,7 +43,7 @@ class Place:
         path: file on this machine, or its path in the store ``root``.
         root: fsspec's address of the store (``s3://bucket``, ``zip://::photos.zip``); empty: this machine.
         start, length: bytes of the file, where it holds more than the photo (tar).
-        row: number of the row, where the file is parquet.
+        row: number of the row, where the file is a table (parquet, arrow).
         column: of the photo's bytes there.
     """
 
@@ -119,68 +119,50 @@ def _cell(place: Place) -> bytes:
     assert place.row is not None
     pyarrow = need_pyarrow("photos in parquet")
     try:
-        table, row = _parquet(place.root, place.path)(place.row, place.column)
+        value = _kept_table(place.root, place.path, _state(place)).cell(place.row, place.column)
+    except IndexError:
+        raise StoreError(f"{place.path} has fewer rows than it had: row {place.row} is missing") from None
     except (OSError, pyarrow.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ImageReadError(place.shown, f"its row group is damaged ({' '.join(str(error).split())})") from error
-    value = table[place.column][row].as_py()
+    elsewhere = ""
     if isinstance(value, dict):
+        elsewhere = f", it only names {value['path']!r}" if not value.get("bytes") and value.get("path") else ""
         value = value.get("bytes")
     if not value:
-        raise ImageReadError(place.shown, f"column {place.column!r} is empty there")
-    return value
+        raise ImageReadError(place.shown, f"column {place.column!r} is empty there{elsewhere}")
+    return bytes(value)
 
 
-@lru_cache(maxsize=2)
-def _parquet(root: str, path: str) -> Callable[[int, str], tuple[Any, int]]:
-    """What gives the row group that holds a row, with the row's place in it; one group is kept."""
-    file = parquet_file(root, path)
-    ends: list[int] = []
-    for number in range(file.num_row_groups):
-        ends.append((ends[-1] if ends else 0) + file.metadata.row_group(number).num_rows)
-
-    @lru_cache(maxsize=1)
-    def group(number: int, column: str) -> Any:
-        return file.read_row_group(number, columns=[column], use_threads=False)
-
-    def row_of(row: int, column: str) -> tuple[Any, int]:
-        number = bisect.bisect_right(ends, row)
-        if number == len(ends):
-            raise StoreError(f"{path} has fewer rows than it had: row {row} is missing")
-        return group(number, column), row - (ends[number - 1] if number else 0)
-
-    return row_of
-
-
-def parquet_file(root: str, path: str) -> Any:
-    """An open ``pyarrow.parquet.ParquetFile``.
+def open_table(root: str, path: str) -> Table:
+    """A table.
 
     Raises:
         StoreError: for a file that is none.
     """
     pyarrow = need_pyarrow("photos in parquet")
-    import pyarrow.parquet as parquet
-
     try:
-        return parquet.ParquetFile(open_file(root, path))
+        # by its path where it can be: children of this process then do not share a place in the file
+        return Table(open_file(root, path) if root else path, path)
     except (OSError, pyarrow.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise StoreError(f"{path} is no parquet file, or damaged: {' '.join(str(error).split())}") from error
+        kind = "arrow" if path.lower().endswith(".arrow") else "parquet"
+        raise StoreError(f"{path} is no {kind} file, or damaged: {' '.join(str(error).split())}") from error
 
 
-def need_pyarrow(what: str) -> Any:
-    """pyarrow.
+@lru_cache(maxsize=2)
+def _kept_table(root: str, path: str, state: object) -> Table:
+    return open_table(root, path)
 
-    Raises:
-        SetupError: saying what to install, without it.
-    """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise SetupError(f"{what} needs pyarrow: pip install pyarrow (or 'ovseg[scale]')") from error
-    return pyarrow
+
+def _state(place: Place) -> object:
+    """What tells that a file on this machine was written anew."""
+    if place.root:
+        return None
+    now = os.stat(place.path)
+    return now.st_mtime_ns, now.st_size, now.st_ino
 
 
 def open_file(root: str, path: str) -> BinaryIO:
@@ -201,6 +183,16 @@ def file_system(root: str) -> Any:
         return fsspec.core.url_to_fs(root)[0]
     except (ImportError, ValueError, OSError, *DAMAGED_ARCHIVE) as error:
         raise SetupError(f"cannot open {without_password(root)}: {error}") from error
+
+
+def _forget() -> None:
+    """A child process opens its own files: two that share one would read at each other's place."""
+    _kept_table.cache_clear()
+    file_system.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def split_address(address: str) -> tuple[str, str]:

@@ -1,4 +1,5 @@
-"""The photos of a folder, a list, tar shards or parquet files, each with a name, always in the same order."""
+"""The photos of a folder, a list, tar shards or tables, each with a name, always in the same order; also with the label
+maps beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import posixpath
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,21 +25,36 @@ from ovseg.datasets.places import (
     file_system,
     last_name,
     open_file,
-    parquet_file,
+    open_table,
     split_address,
 )
+from ovseg.datasets.tables import TABLES, Table, need_pyarrow
 from ovseg.datasets.web import is_url, without_password
 from ovseg.errors import SetupError
 
 LISTS = (".txt", ".lst", ".list")
 TARS = (".tar",)
-PARQUETS = (".parquet", ".parq")
 _PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _FOREIGN = (".heic", ".heif", ".avif", ".jp2", ".jxl")
 """Photos that not every machine reads: they are tried, so that the reason is recorded."""
-_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "img", "photo")
-_FIRST = ("jpg", "jpeg", "webp")
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "img", "photo")
+PHOTO_ENDINGS = ("jpg", "jpeg", "webp")
 """Endings that are the photo of a sample of several pictures; the others may be label maps."""
+MASK_ENDINGS = (
+    "mask.png",
+    "seg.png",
+    "label.png",
+    "labels.png",
+    "annotation.png",
+    "gt.png",
+    "mask.tif",
+    "seg.tif",
+    "seg",
+    "mask",
+)
+"""Endings of label maps in tars, the likeliest first."""
+MASK_COLUMNS = ("annotation", "mask", "label", "labels", "segmentation", "semantic_seg", "segmentation_mask", "seg")
+"""Columns of label maps in tables, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,7 @@ class Listing:
     """What a source holds.
 
     Attributes:
-        kind: ``'photos'``, ``'tar'`` or ``'parquet'``.
+        kind: ``'photos'``, ``'tar'`` or ``'parquet'`` (arrow too).
         photos: in the order in which they are worked on.
         notes: what was left out, a line each.
     """
@@ -81,28 +97,30 @@ def list_source(source: str, image: str | None = None, key: str | None = None) -
     """The photos of a source.
 
     Args:
-        source: a folder (photos, or tar shards, or parquet files in it and below), a quoted glob, a list (``.txt``,
-            ``.lst``: a path or address per line, relative to the list's folder), a tar or parquet file, each here or
-            behind fsspec (``s3://bucket/photos``, ``zip://::photos.zip``). ``{000..019}`` and ``{a,b}`` stand for
-            several, as with webdataset.
+        source: a folder (photos, or tar shards, or tables in it and below), a quoted glob, a list (``.txt``,
+            ``.lst``: a path or address per line, relative to the list's folder), a tar, parquet or arrow file, each
+            here or behind fsspec (``s3://bucket/photos``, ``zip://::photos.zip``). ``{000..019}`` and ``{a,b}`` stand
+            for several, as with webdataset.
         image: column of the photo (parquet), or ending of the photo among a sample's files (tar); ``None``: found.
         key: column that names the photos (parquet); ``None``: the file and the number of the row.
 
     Raises:
         SetupError: for a source that holds no photos, that is unclear or cannot be read.
     """
-    found = [part for pattern in braces(source) for part in _files(pattern)]
+    found = [part for pattern in braces(source) for part in source_files(pattern)]
     files = list(dict.fromkeys(found))
     notes: list[str] = []
-    kind = _kind(source, files)
+    kind = source_kind(source, files)
     if kind == "list":
         photos = [photo for root, path, _ in files for photo in _of_list(root, path)]
         kind = "photos"
     elif kind == "tar":
-        photos = [photo for root, path, name in files if _is(name, TARS) for photo in _of_tar(root, path, name, image)]
+        photos = [
+            photo for root, path, name in files if is_of(name, TARS) for photo in _of_tar(root, path, name, image)
+        ]
     elif kind == "parquet":
-        chosen = [file for file in files if _is(file[1], PARQUETS)]
-        photos = [photo for root, path, name in chosen for photo in _of_parquet(root, path, name, image, key)]
+        chosen = [file for file in files if is_of(file[1], TABLES)]
+        photos = [photo for root, path, name in chosen for photo in _of_table(root, path, name, image, key)]
     else:
         suffixes = photo_suffixes()
         chosen = [file for file in files if _suffix(file[1]) in suffixes]
@@ -113,9 +131,9 @@ def list_source(source: str, image: str | None = None, key: str | None = None) -
                 "left out, no photos by their names: " + ", ".join(f"{n} x {k}" for k, n in sorted(left.items()))
             )
     if not photos:
-        raise SetupError(f"no photos in {_shown(source)}")
+        raise SetupError(f"no photos in {shown(source)}")
     # file names that are no UTF-8 cannot stand in JSON and parquet
-    photos = [p if p.name.isprintable() else Photo(_utf8(p.name), p.place) for p in photos]
+    photos = [p if p.name.isprintable() else Photo(utf8_name(p.name), p.place) for p in photos]
     by_name: dict[str, Photo] = {}
     for photo in photos:
         by_name.setdefault(photo.name, photo)
@@ -123,9 +141,7 @@ def list_source(source: str, image: str | None = None, key: str | None = None) -
     if len(once) < len(photos):
         double = next(name for name, n in Counter(photo.name for photo in photos).items() if n > 1)
         if kind != "photos":
-            raise SetupError(
-                f"{double!r} names several photos of {_shown(source)}: give names that differ, or no --key"
-            )
+            raise SetupError(f"{double!r} names several photos of {shown(source)}: give names that differ, or no --key")
         notes.append(f"named twice and taken once: {len(photos) - len(once)} ({double}, ...)")
     return Listing(kind, once, tuple(notes))
 
@@ -150,7 +166,7 @@ def braces(pattern: str) -> list[str]:
     return ["".join(chosen) for chosen in product(*choices)]
 
 
-def _files(pattern: str) -> Iterator[tuple[str, str, str]]:
+def source_files(pattern: str) -> Iterator[tuple[str, str, str]]:
     """Store, path and name of the files that a pattern without braces names, sorted by name."""
     root, path = split_address(pattern)
     if root:
@@ -161,6 +177,8 @@ def _files(pattern: str) -> Iterator[tuple[str, str, str]]:
     try:
         if os.path.isdir(path):
             listing = list_files(path)
+            # what `datasets` has kept of former states of a table
+            listing.files = [f for f in listing.files if not (f.name.startswith("cache-") and f.suffix == ".arrow")]
             if listing.problems:
                 where, why = next(iter(listing.problems.items()))
                 if not dangling(where):  # a photo whose link leads nowhere is recorded, a folder is not passed over
@@ -195,7 +213,7 @@ def _files_in_store(root: str, path: str, pattern: str) -> Iterator[tuple[str, s
             yield root, file, posixpath.relpath(file, top or ".")
 
 
-def _kind(source: str, files: list[tuple[str, str, str]]) -> str:
+def source_kind(source: str, files: list[tuple[str, str, str]]) -> str:
     """What the files of a source are."""
     names = [path for _, path, _ in files]
     packed = next((path for path in names if path.lower().endswith(_PACKED_TARS)), None)
@@ -204,16 +222,16 @@ def _kind(source: str, files: list[tuple[str, str, str]]) -> str:
     suffixes = photo_suffixes()
     kinds = {
         "photos": sum(_suffix(path) in suffixes for path in names),
-        "tar": sum(_is(path, TARS) for path in names),
-        "parquet": sum(_is(path, PARQUETS) for path in names),
+        "tar": sum(is_of(path, TARS) for path in names),
+        "parquet": sum(is_of(path, TABLES) for path in names),
     }
     there = [kind for kind, count in kinds.items() if count]
     if len(there) > 1:
         raise SetupError(
-            f"{_shown(source)} holds {' and '.join(f'{kinds[kind]} {kind}' for kind in there)}: name one kind with a "
+            f"{shown(source)} holds {' and '.join(f'{kinds[kind]} {kind}' for kind in there)}: name one kind with a "
             "glob, e.g. 'DIR/**/*.tar'"
         )
-    if not there and names and all(_is(path, LISTS) for path in names) and not os.path.isdir(source):
+    if not there and names and all(is_of(path, LISTS) for path in names) and not os.path.isdir(source):
         return "list"
     return there[0] if there else "photos"
 
@@ -242,10 +260,20 @@ def _of_list(root: str, path: str) -> Iterator[Photo]:
 
 
 def _of_tar(root: str, path: str, name: str, image: str | None) -> Iterator[Photo]:
-    """Photos of a tar file in webdataset's layout: the files of a sample share their name up to the first dot."""
+    """Photos of a tar file: of several pictures of a sample, the first that is surely no label map."""
     endings = {suffix[1:] for suffix in photo_suffixes()}
-    wanted = None if image is None else image.lower().lstrip(".")
-    last, sample = None, []
+    wanted = None if image is None else plain_ending(image)
+    for _, parts in tar_samples(root, path, name):
+        able = [(e, p) for e, p in parts if e == wanted or (wanted is None and e in endings)]
+        likely = [photo for ending, photo in able if ending in PHOTO_ENDINGS] or [photo for _, photo in able]
+        yield from likely[:1]
+
+
+def tar_samples(root: str, path: str, name: str) -> Iterator[tuple[str, list[tuple[str, Photo]]]]:
+    """Samples of a tar file in webdataset's layout: files that follow each other and share their name up to the first
+    dot. Each is given as that name and ``(what follows the dot, file)``."""
+    last: str | None = None
+    sample: list[tuple[str, Photo]] = []
     try:
         with open_file(root, path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
@@ -255,13 +283,13 @@ def _of_tar(root: str, path: str, name: str, image: str | None) -> Iterator[Phot
                 stem, _, ending = base.partition(".")
                 key = posixpath.join(folder, stem)
                 if key != last:
-                    yield from _chosen(sample)
+                    if last is not None:
+                        yield last, sample
                     last, sample = key, []
-                ending = ending.lower()
-                if ending == wanted or (wanted is None and ending in endings):
-                    place = Place(path, root, member.offset_data, member.size)
-                    sample.append((ending, Photo(f"{name}/{member.name}", place)))
-            yield from _chosen(sample)
+                place = Place(path, root, member.offset_data, member.size)
+                sample.append((ending.lower(), Photo(f"{name}/{member.name}", place)))
+            if last is not None:
+                yield last, sample
             # tarfile takes a cut or damaged header for the end
             file.seek(tar.offset)
             rest = file.read(tarfile.BLOCKSIZE)
@@ -271,30 +299,43 @@ def _of_tar(root: str, path: str, name: str, image: str | None) -> Iterator[Phot
         raise StoreError(f"tar file {path} is damaged or cannot be read: {error}") from error
 
 
-def _chosen(sample: list[tuple[str, Photo]]) -> list[Photo]:
-    """The photo of a sample: of several pictures the first that is surely no label map."""
-    likely = [photo for ending, photo in sample if ending in _FIRST] or [photo for _, photo in sample]
-    return likely[:1]
+def plain_ending(ending: str) -> str:
+    return ending.lower().lstrip(".")
 
 
-def _of_parquet(root: str, path: str, name: str, image: str | None, key: str | None) -> Iterator[Photo]:
-    file = parquet_file(root, path)
-    schema = file.schema_arrow
-    column = _image_column(schema, path, image)
-    if key is not None and key not in schema.names:
-        raise SetupError(f"{path} has no column {key!r}; there are {', '.join(schema.names)}")
+def _of_table(root: str, path: str, name: str, image: str | None, key: str | None) -> Iterator[Photo]:
+    table = open_table(root, path)
+    column = choose_column(picture_columns(table.schema), path, image, IMAGE_COLUMNS, "photos", "--image")
+    for row, label in table_rows(table, path, key):
+        called = f"{name}/{row}" if label is None else str(label)
+        yield Photo(called, Place(path, root, row=row, column=column))
+
+
+def table_rows(table: Table, path: str, key: str | None) -> Iterator[tuple[int, object]]:
+    """Number of every row and what the key column says there; ``None`` without one.
+
+    Raises:
+        SetupError: for a key that is no column, or a damaged one.
+    """
     row = 0
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        names: Iterable[Any] = range(row, row + count)
+    if key is not None and key not in table.schema.names:
+        raise SetupError(f"{path} has no column {key!r}; there are {', '.join(table.schema.names)}")
+    pyarrow = need_pyarrow("photos in tables")
+    for group, end in enumerate(table.ends):
+        labels: Iterable[object] = [None] * (end - row)
         if key is not None:
-            names = file.read_row_group(group, columns=[key], use_threads=False)[key].to_pylist()
-        for label in names:
-            yield Photo(str(label) if key is not None else f"{name}/{label}", Place(path, root, row=row, column=column))
+            try:
+                labels = table.column(group, key).to_pylist()
+            except (OSError, pyarrow.ArrowException) as error:
+                fault = " ".join(str(error).split())
+                raise StoreError(f"{path}: column {key!r} is damaged from row {row} on: {fault}") from error
+        for label in labels:
+            yield row, label
             row += 1
 
 
-def _image_column(schema: Any, path: str, image: str | None) -> str:
+def picture_columns(schema: Any) -> list[str]:
+    """Columns that hold bytes, or structs with such, as Hugging Face keeps pictures."""
     import pyarrow.types as types
 
     def holds_bytes(kind: Any) -> bool:
@@ -303,18 +344,28 @@ def _image_column(schema: Any, path: str, image: str | None) -> str:
             return index >= 0 and holds_bytes(kind.field(index).type)
         return types.is_binary(kind) or types.is_large_binary(kind)
 
-    able = [field.name for field in schema if holds_bytes(field.type)]
-    if image is not None:
-        if image not in able:
-            raise SetupError(f"column {image!r} of {path} holds no bytes; such are {', '.join(able) or 'none'}")
-        return image
-    found = next((column for column in _COLUMNS if column in able), able[0] if len(able) == 1 else None)
+    return [field.name for field in schema if holds_bytes(field.type)]
+
+
+def choose_column(
+    able: Sequence[str], path: str, given: str | None, usual: Sequence[str], what: str, option: str
+) -> str:
+    """The column that was named, or the one that is usual.
+
+    Raises:
+        SetupError: where that is unclear.
+    """
+    if given is not None:
+        if given not in able:
+            raise SetupError(f"column {given!r} of {path} holds no bytes; such are {', '.join(able) or 'none'}")
+        return given
+    found = next((column for column in usual if column in able), able[0] if len(able) == 1 else None)
     if found is None:
-        raise SetupError(f"which column of {path} holds the photos? Name it with --image: {', '.join(able) or 'none'}")
+        raise SetupError(f"which column of {path} holds the {what}? Name it with {option}: {', '.join(able) or 'none'}")
     return found
 
 
-def _is(path: str, suffixes: tuple[str, ...]) -> bool:
+def is_of(path: str, suffixes: tuple[str, ...]) -> bool:
     return path.lower().endswith(suffixes)
 
 
@@ -322,9 +373,9 @@ def _suffix(path: str) -> str:
     return posixpath.splitext(last_name(path))[1].lower()
 
 
-def _shown(source: str) -> str:
+def shown(source: str) -> str:
     return without_password(source) if "://" in source else source
 
 
-def _utf8(name: str) -> str:
+def utf8_name(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ovseg.arguments import side_in_pixels
 from ovseg.datasets.errors import ImageReadError, MaskReadError
-from ovseg.datasets.io import MAX_PIXELS, read_image, read_mask
+from ovseg.datasets.io import MAX_PIXELS, mask_source, photo_source, read_image, read_mask
 from ovseg.registry import TRANSFORMS
 
 _PIL_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -52,7 +52,7 @@ def resize_short_side(image: np.ndarray, short_side: int, max_long: int = 2048) 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read ``img_path`` or ``img_bytes`` with :func:`ovseg.datasets.io.read_image`.
+    """Read ``img_path``, ``img_bytes`` or what lies at ``photo_place`` with :func:`ovseg.datasets.io.read_image`.
 
     Adds ``image``, ``original``, ``ori_shape``.
 
@@ -67,9 +67,8 @@ class LoadImage(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
-        data = results.get("img_bytes")
         try:
-            photo = read_image(results["img_path"] if data is None else data, self.max_pixels)
+            photo = read_image(photo_source(results), self.max_pixels)
         except ImageReadError as error:  # bytes do not know where they come from
             raise ImageReadError(results["img_path"], error.reason) from error
         results["image"] = results["original"] = photo
@@ -232,8 +231,10 @@ class LoadMask(BaseTransform):
         """
         path = results.get("seg_map_path")
         if path is None:
-            raise MaskReadError(results["img_path"], "the data set gives no label maps (mask_dir is not set)")
-        labels = results.get("read_labels", read_mask)(path)
+            raise MaskReadError(
+                results["img_path"], "the data set gives no label maps (mask_dir is not set), or none for this photo"
+            )
+        labels = read_labels(results)
         height, width = results["ori_shape"]
         if labels.shape != (height, width):
             turned = " (the photo's EXIF rotation is applied; is the mask drawn on the unrotated pixels?)"
@@ -257,6 +258,20 @@ class LoadMask(BaseTransform):
         path, reduced = results["seg_map_path"], results.get("reduce_zero_label", False)
         check_labels(labels, results["num_classes"], ignore, path, reduced)
         return labels
+
+
+def read_labels(info: Mapping[str, object]) -> np.ndarray:
+    """int32 ``[H, W]`` labels of a sample as its file has them, of whatever size.
+
+    Raises:
+        MaskReadError: naming the file.
+    """
+    if "read_labels" in info:
+        return info["read_labels"](info["seg_map_path"])
+    try:
+        return read_mask(mask_source(info))
+    except MaskReadError as error:  # bytes do not know where they come from
+        raise MaskReadError(info["seg_map_path"], error.reason) from error
 
 
 def reduce_zero_label(labels: np.ndarray, ignore_index: int = 255) -> np.ndarray:
@@ -311,7 +326,15 @@ class PackInputs(BaseTransform):
     def __init__(
         self,
         keys: Sequence[str] = (),
-        meta_keys: Sequence[str] = ("name", "img_path", "seg_map_path", "ori_shape", "img_shape", "sample_idx"),
+        meta_keys: Sequence[str] = (
+            "name",
+            "img_path",
+            "seg_map_path",
+            "ori_shape",
+            "img_shape",
+            "sample_idx",
+            "photo_place",
+        ),
     ) -> None:
         self.keys, self.meta_keys = tuple(keys), tuple(meta_keys)
 

@@ -20,7 +20,7 @@ from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import SampleError
 from ovseg.datasets.files import atomic_path, write_labels
 from ovseg.datasets.fingerprint import dataset_fingerprint
-from ovseg.datasets.io import read_image
+from ovseg.datasets.io import photo_source, read_image
 from ovseg.evaluation.confusion import confusion_update
 from ovseg.evaluation.result import ResultRow, make_row
 from ovseg.evaluation.spread import bootstrap_miou
@@ -139,7 +139,7 @@ def labels_of(sample: SegDataSample, key: str) -> np.ndarray:
 def photo_of(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.ndarray:
     """The photo at the size of its labels: the file, or, where the pipeline cropped, the model's input resized."""
     try:
-        photo = read_image(sample.metainfo["img_path"])
+        photo = read_image(photo_source(sample.metainfo))
     except SampleError:  # it went away since it was loaded
         photo = None
     if photo is None or photo.shape[:2] != tuple(shape):

@@ -330,7 +330,7 @@ def _forget_stores() -> None:
     from ovseg.datasets import places
 
     places._PAUSE = 0.0
-    places._parquet.cache_clear()
+    places._kept_table.cache_clear()
     places.file_system.cache_clear()
 
 

@@ -20,7 +20,7 @@ from ovseg.datasets.check.suspicions import Labels, suspicions
 from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.findings import Finding
 from ovseg.datasets.fingerprint import combine, in_order, label_settings
-from ovseg.datasets.io import read_image
+from ovseg.datasets.io import photo_source, read_image
 from ovseg.datasets.transforms import LoadImage, LoadMask
 
 _FAULTS = {
@@ -51,7 +51,7 @@ def check_dataset(
         workers: threads that read.
     """
     names = dataset.metainfo["classes"]
-    title = benchmark.title if benchmark else str(dataset.root / dataset.img_dir)
+    title = benchmark.title if benchmark else dataset.title
     report = CheckReport(title, len(dataset), benchmark.images if benchmark else (), names)
     report.ignore_index, report.allowed = dataset.metainfo["ignore_index"], tuple(allowed)
     report.findings = [*dataset.findings, *_linked(dataset)]
@@ -101,10 +101,7 @@ def check_dataset(
 
 def _linked(dataset: SegmentationDataset) -> Iterable[Finding]:
     """Folders of the data set that lie elsewhere."""
-    for part in (dataset.img_dir, dataset.mask_dir):
-        if part is None:
-            continue
-        folder = dataset.root / part
+    for folder in dataset.folders:
         links = [p for p in (folder, *folder.parents) if p.is_symlink()]
         links += [p for p in sorted(folder.rglob("*")) if p.is_symlink() and p.is_dir()] if folder.is_dir() else []
         for link in links:
@@ -175,7 +172,7 @@ def _exchanged(
         if sizes[size] > 1:
             info = dataset.get_data_info(index)
             info["ori_shape"] = size
-            ranks[index] = contrast(read_image(info.get("img_bytes") or info["img_path"]))
+            ranks[index] = contrast(read_image(photo_source(info)))
             step = LoadMask()
             labels[index] = step.to_classes(step.read(info), info).astype(np.int32)
     pairs = []

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.datasets.check.edges import EdgeFit, edge_fit
-from ovseg.datasets.errors import SampleError
+from ovseg.datasets.errors import ImageReadError, MaskReadError, SampleError
 from ovseg.datasets.files import dangling
 from ovseg.datasets.fingerprint import sample_hashes
-from ovseg.datasets.io import label_bits, photo_orientation, read_image
-from ovseg.datasets.transforms import LoadMask
+from ovseg.datasets.io import label_bits, mask_source, photo_orientation, photo_source, read_image
+from ovseg.datasets.transforms import LoadMask, read_labels
 
 _EMPTY = np.zeros(0, np.int64)
 
@@ -67,15 +67,16 @@ def read_sample(info: Mapping[str, object]) -> SampleFacts:
     facts = SampleFacts(int(info["sample_idx"]), str(info["name"]), str(info["img_path"]), mask)
     facts.hashes = sample_hashes(info)
     photo, step = None, LoadMask()
-    source = info.get("img_bytes") or info["img_path"]
-    facts.orientation = photo_orientation(source)
     try:
+        source = photo_source(info)
+        facts.orientation = photo_orientation(source)
         photo = read_image(source)
         facts.size = info["ori_shape"] = photo.shape[:2]
-    except SampleError as error:
-        _fail(facts, "photo", facts.photo, error)
+    except ImageReadError as error:
+        # bytes do not know where they come from
+        _fail(facts, "photo", facts.photo, ImageReadError(facts.photo, error.reason))
     try:
-        raw = _read_labels(facts, info, step)
+        raw = _read_labels(facts, info)
         facts.mask_size = raw.shape
         facts.values, facts.counts = np.unique(raw, return_counts=True)
     except SampleError as error:
@@ -97,14 +98,13 @@ def read_sample(info: Mapping[str, object]) -> SampleFacts:
     return facts
 
 
-def _read_labels(facts: SampleFacts, info: dict, step: LoadMask) -> np.ndarray:
+def _read_labels(facts: SampleFacts, info: dict) -> np.ndarray:
     """Labels as the file has them, whatever their size."""
-    if "read_labels" in info:
-        return info["read_labels"](info["seg_map_path"])
-    from ovseg.datasets.io import read_mask
-
-    raw = read_mask(facts.mask)
-    facts.bits = label_bits(facts.mask)
+    if not facts.mask:
+        raise MaskReadError(facts.photo, "no such label map: the data set has none for this photo")
+    raw = read_labels(info)
+    if "read_labels" not in info:
+        facts.bits = label_bits(mask_source(info))
     return raw
 
 

@@ -14,23 +14,12 @@ from types import ModuleType
 
 from ovseg.datasets.convert.jobs import ConversionError
 from ovseg.datasets.files import atomic_path
+from ovseg.datasets.packed import safe_name
+from ovseg.datasets.sources import MASK_COLUMNS, MASK_ENDINGS
 
 ENDINGS = {".tar": "tar", ".parquet": "parquet", ".arrow": "arrow"}
 _PHOTOS = ("jpg", "jpeg", "png", "webp", "image", "img", "photo")
-_MASKS = (
-    "mask.png",
-    "seg.png",
-    "label.png",
-    "labels.png",
-    "annotation.png",
-    "gt.png",
-    "mask.tif",
-    "seg.tif",
-    "seg",
-    "mask",
-)
 _IMAGE_COLUMNS = ("image", "img", "photo", "pixel_values")
-_MASK_COLUMNS = ("annotation", "mask", "label", "labels", "segmentation", "semantic_seg", "segmentation_mask", "seg")
 _SIGNATURES = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG\r\n\x1a\n": ".png",
@@ -94,7 +83,7 @@ def unpack(
         for record in records:
             where = f"{path}: {record.name}"
             try:
-                name = _safe(record.name)
+                name = safe_name(record.name)
                 if name in seen:
                     raise ValueError(f"{seen[name]} has a sample of this name, too")
                 photo, label = _ending("photo", record.photo), _ending("label map", record.mask)
@@ -130,7 +119,7 @@ def _files(sources: Sequence[str | Path]) -> list[Path]:
 def _of_tar(path: Path, image: str | None, mask: str | None) -> Iterator[Record]:
     """Samples of a tar: files that follow each other and share their name up to the first dot."""
     photos = (image.lower().lstrip("."),) if image else _PHOTOS
-    masks = (mask.lower().lstrip("."),) if mask else _MASKS
+    masks = (mask.lower().lstrip("."),) if mask else MASK_ENDINGS
     last, parts = None, {}
     try:
         with tarfile.open(path, "r:*") as tar:
@@ -169,7 +158,7 @@ def _of_table(path: Path, kind: str, image: str | None, mask: str | None, key: s
             names = batch.schema.names
             columns = [
                 _column(path, names, given, usual, what)
-                for given, usual, what in ((image, _IMAGE_COLUMNS, "--image"), (mask, _MASK_COLUMNS, "--mask"))
+                for given, usual, what in ((image, _IMAGE_COLUMNS, "--image"), (mask, MASK_COLUMNS, "--mask"))
             ]
             if key is not None and key not in names:
                 raise ConversionError(f"{path} has no column {key!r}; there are {', '.join(names)}")
@@ -220,19 +209,6 @@ def _bytes(path: Path, column: str, value: object) -> bytes | None:
     if value is not None and not isinstance(value, bytes):
         raise ConversionError(f"{path}: column {column!r} holds no encoded pictures")
     return value
-
-
-def _safe(name: str) -> str:
-    """A sample's name as a relative path.
-
-    Raises:
-        ValueError: for one that leads out of the folder.
-    """
-    plain = name.replace("\\", "/").removeprefix("./")
-    parts = plain.split("/")
-    if not plain or plain.startswith("/") or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
-        raise ValueError("its name is no file's name below a folder")
-    return plain
 
 
 def _ending(what: str, data: bytes | None) -> str:
