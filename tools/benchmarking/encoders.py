@@ -84,8 +84,8 @@ def dino_features(trunk: nn.Module, images: Tensor, feature: str) -> tuple[Tenso
     Args:
         trunk: timm's ``VisionTransformer``.
         images: ``[B, 3, H, W]`` with ImageNet's normalisation.
-        feature: ``'tokens'``: the last block's output after the final LayerNorm; or a sum of ``'q'``, ``'k'``, ``'v'`` of
-            the last block, e.g. ``'q+k'``.
+        feature: ``'tokens'``: the last block's output after the final LayerNorm; or a sum of ``'q'``, ``'k'``, ``'v'``
+            of the last block, e.g. ``'q+k'``.
     """
     x = trunk.patch_embed.proj(images)
     grid = tuple(x.shape[2:])
