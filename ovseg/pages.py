@@ -35,8 +35,8 @@ details {margin: 6px 0} summary {cursor: pointer}
 
 
 def text(value: object) -> str:
-    """A value as text that is no markup."""
-    return html.escape(str(value))
+    """A value as text that is no markup; what no encoding has (half a surrogate pair, from JSON) as its code."""
+    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
 def page(title: str, body: Iterable[str]) -> str:

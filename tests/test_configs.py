@@ -95,6 +95,15 @@ def test_training_of_a_decoder_builds_and_trains_what_it_names(path, small_weigh
     assert schedule.end == config.train_cfg.max_iters
 
 
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p not in EVALUATIONS], ids=ids([p for p in CONFIGS if p not in EVALUATIONS])
+)
+def test_validation_stands_at_its_iteration_in_the_log(path):
+    config = Config.fromfile(path)
+    by_epoch = config.train_cfg.get("type") == "EpochBasedTrainLoop"
+    assert config.default_hooks.logger.get("log_metric_by_epoch", True) == by_epoch
+
+
 def test_all_ten_benchmarks_have_a_config_for_each_first_method():
     benchmarks = "voc21 voc20 context60 context59 coco_object coco_stuff ade20k cityscapes ade847 pc459".split()
     for method in ("clip", "maskclip", "sclip", "clearclip", "naclip", "naclip_pamr"):

@@ -36,6 +36,7 @@ BENCHMARKS = (
     ("cityscapes", "City"),
     ("ade847", "A847"),
     ("pc459", "P459"),
+    ("coco_stuff10k", "Stuff10k"),
 )
 
 
@@ -125,10 +126,11 @@ def miou_table(method: str | None = None) -> list[str]:
                 table[row["method"], row["variant"], kind, row["source"]][row["benchmark"]] = row["miou"]
     if not table:
         return []
-    titles = " | ".join(title for _, title in BENCHMARKS)
-    lines = [f"| method | | {titles} | source |", "|---|---|" + "---|" * (len(BENCHMARKS) + 1)]
+    used = [(name, title) for name, title in BENCHMARKS if any(name in found for found in table.values())]
+    titles = " | ".join(title for _, title in used)
+    lines = [f"| method | | {titles} | source |", "|---|---|" + "---|" * (len(used) + 1)]
     for (method, variant, kind, source), found in sorted(table.items()):
-        cells = " | ".join(found.get(name, "") for name, _ in BENCHMARKS)
+        cells = " | ".join(found.get(name, "") for name, _ in used)
         name = f"{method} ({variant})" if variant else method
         lines.append(f"| {name} | {kind} | {cells} | {source} |")
     return lines

@@ -69,7 +69,7 @@ test_evaluator = None
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=5e-5, weight_decay=0.01))
 param_scheduler = [dict(type="MultiStepLR", by_epoch=False, milestones=[1500], gamma=0.1)]
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=20),
+    logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
     checkpoint=dict(
         type="CheckpointHook",
         interval=500,

@@ -56,7 +56,7 @@ optim_wrapper = dict(
 param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
 custom_hooks = [dict(type="TrainingPlanHook")]
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", interval=5000, by_epoch=False, max_keep_ckpts=2, save_last=True),
 )
 log_processor = dict(by_epoch=False)

@@ -42,7 +42,7 @@ param_scheduler = [
 ]
 custom_hooks = [dict(type="TrainingPlanHook")]
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", interval=1000, by_epoch=False, max_keep_ckpts=2, save_last=True),
 )
 log_processor = dict(by_epoch=False)

@@ -43,7 +43,9 @@ class PhotoGuide(nn.Module):
         super().__init__()
         self.source = GUIDES.build(source)
         if not hasattr(self.source, "dense"):
-            raise ValueError(f"{type(self.source).__name__} has no dense features of a photo; use DinoBackbone")
+            raise ValueError(
+                f"{type(self.source).__name__} has no dense features of a photo; use DinoBackbone or StemGuide"
+            )
         if scale < 1:
             raise ValueError(f"scale is {scale}; the guide's cells per patch of CLIP are at least 1")
         self.scale, self.supervision = scale, self.source.supervision

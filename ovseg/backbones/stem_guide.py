@@ -90,6 +90,22 @@ class StemGuide(nn.Module):
             parts.append(x[..., : grid[0], : grid[1]])
         return FeatureMap(F.normalize(torch.cat(parts, dim=1).flatten(2).mT, dim=-1), grid)
 
+    def dense(self, photo: Tensor) -> Tensor:
+        """Unit features of a whole photo, for :class:`ovseg.backbones.PhotoGuide`.
+
+        Args:
+            photo: uint8 RGB ``[3, H, W]``; each side is resized (bilinear) to the nearest multiple of the largest
+                stride.
+
+        Returns:
+            float32 ``[C, h, w]``.
+        """
+        step = self.strides[-1]
+        size = [max(1, round(n / step)) * step for n in photo.shape[1:]]
+        image = photo.to(self.mean.device).float()[None]
+        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        return self(image, torch.zeros_like(self.mean), torch.ones_like(self.std)).as_image()[0]
+
     def describe(self) -> dict[str, object]:
         """What travels with a result."""
         return {"weights": self.weights, "sha256": self.sha256, "strides": list(self.strides)}

@@ -151,6 +151,20 @@ BENCHMARKS: dict[str, Benchmark] = {
     "context59": Benchmark("Context59", (5104, 5105), 59, _CONTEXT, "context"),
     "coco_object": Benchmark("COCO-Object", (5000,), 81, _COCO, "coco_object"),
     "coco_stuff": Benchmark("COCO-Stuff", (5000,), 171, _COCO, "coco_stuff"),
+    "coco_stuff10k": Benchmark(
+        "COCO-Stuff 10k",
+        (1000,),
+        171,
+        (
+            Download(
+                "cocostuff-10k-v1.1.zip",
+                "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/cocostuff-10k-v1.1.zip",
+                "coco_stuff10k",
+                holds="imageLists/test.txt",
+            ),
+        ),
+        "coco_stuff10k",
+    ),
     "ade20k": Benchmark(
         "ADE20K",
         (2000,),

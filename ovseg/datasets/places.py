@@ -25,9 +25,9 @@ _PAUSE = 0.5
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What is wrong with one file, not with what it lies in."""
 _ONE_FILE = (errno.ENAMETOOLONG, errno.ELOOP)
-_DAMAGED_ARCHIVE = (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError)
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, IndexError, KeyError)
 """What zip files raise whose directory is damaged, or that need a password or another method."""
-_DAMAGED_MEMBER = (*_DAMAGED_ARCHIVE, zlib.error, lzma.LZMAError)
+_DAMAGED_MEMBER = (*DAMAGED_ARCHIVE, zlib.error, lzma.LZMAError)
 T = TypeVar("T")
 
 
@@ -181,7 +181,7 @@ def file_system(root: str) -> Any:
 
     try:
         return fsspec.core.url_to_fs(root)[0]
-    except (ImportError, ValueError, OSError, *_DAMAGED_ARCHIVE) as error:
+    except (ImportError, ValueError, OSError, *DAMAGED_ARCHIVE) as error:
         raise SetupError(f"cannot open {without_password(root)}: {error}") from error
 
 

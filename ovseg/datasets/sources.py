@@ -18,7 +18,16 @@ from PIL import Image
 
 from ovseg.datasets.files import dangling, find_files, list_files
 from ovseg.datasets.io import IMAGE_FORMATS
-from ovseg.datasets.places import Place, StoreError, file_system, last_name, open_file, open_table, split_address
+from ovseg.datasets.places import (
+    DAMAGED_ARCHIVE,
+    Place,
+    StoreError,
+    file_system,
+    last_name,
+    open_file,
+    open_table,
+    split_address,
+)
 from ovseg.datasets.tables import TABLES, Table, need_pyarrow
 from ovseg.datasets.web import is_url, without_password
 from ovseg.errors import SetupError
@@ -195,7 +204,7 @@ def _files_in_store(root: str, path: str, pattern: str) -> Iterator[tuple[str, s
             top = posixpath.dirname(path) if found == [path] else path
     except FileNotFoundError:
         found, top = [], ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *DAMAGED_ARCHIVE) as error:
         raise SetupError(f"cannot look into {without_password(pattern)}: {error}") from error
     if not found:
         raise SetupError(f"there is nothing at {without_password(pattern)}")

@@ -286,6 +286,12 @@ class Vocabulary:
         if not classes:
             raise VocabularyError(f"{source}: no classes; a vocabulary needs at least one {unit}")
         classes = tuple(tuple(name.strip() for name in names) for names in classes)
+        for name in (*(name for names in classes for name in names), *filter(None, shown)):
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise VocabularyError(
+                    f"{source}: {name!r} holds half of a surrogate pair, which is no letter: the text was cut or read "
+                    "with another encoding than it has; save it as UTF-8"
+                )
         seen: dict[str, int] = {}
         for number, names in zip(found.places, classes, strict=True):
             if not all(names) or not names:

@@ -124,6 +124,17 @@ def test_guide_undoes_clips_normalisation(clip):
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
+def test_guide_sees_a_whole_photo(clip):
+    """As one window, its sides at the nearest multiple of the coarsest stride; 10 px are less than half of one."""
+    guide, photo = make_guide(clip), torch.randint(0, 256, (3, 70, 101), dtype=torch.uint8)
+    resized = F.interpolate(photo.float()[None], size=(64, 96), mode="bilinear", align_corners=False)
+    want = guide((resized - guide.mean) / guide.std, guide.mean, guide.std)
+    found = guide.dense(photo)
+    assert found.shape == (want.tokens.shape[-1], 4, 6)
+    torch.testing.assert_close(found.flatten(1).T, want.tokens[0], atol=1e-4, rtol=1e-3)
+    assert guide.dense(photo[:, :10, :10]).shape[1:] == (2, 2)
+
+
 def test_guide_refuses_what_it_cannot_use(clip):
     with pytest.raises(ValueError, match="without a convolutional stem"):
         make_guide(small_clip())

@@ -113,7 +113,7 @@ def test_the_encoder_hands_every_window_its_part(guide, monkeypatch):
 
 def test_refuses(guide):
     with pytest.raises(ValueError, match="dense features"):
-        PhotoGuide(dict(type="StemGuide", weights="nano-photo"))
+        PhotoGuide(dict(type="CachedGuide", source=dict(type="StemGuide")))
     with pytest.raises(ValueError, match="scale is 0"):
         PhotoGuide(dict(type="DinoBackbone", weights="dino/vitb16"), 0)
     with pytest.raises(ValueError, match="needs the photo"):

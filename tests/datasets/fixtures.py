@@ -205,6 +205,21 @@ def _pc459(root: Path, rng: np.random.Generator) -> list[np.ndarray]:
     return expected
 
 
+def _coco_stuff10k(root: Path, rng: np.random.Generator) -> list[np.ndarray]:
+    base, expected = root / "coco_stuff10k", []
+    names = ["COCO_train2014_000000000077", "COCO_train2014_000000000110", "COCO_train2014_000000000532"]
+    for folder in ("annotations", "imageLists"):
+        (base / folder).mkdir(parents=True)
+    (base / "imageLists/test.txt").write_text("".join(f"{name}\n" for name in names))
+    for i, sample in enumerate(names):
+        save(base / "images" / f"{sample}.jpg", photo(rng, SIZES[i]))
+        truth = blobs(rng, SIZES[i], np.array([0, 79, 80, 170, 255]))
+        ids = np.where(truth == 255, 0, np.array([*THINGS, *STUFF, 0])[truth % 255 % 172] + 1)
+        scipy.io.savemat(base / "annotations" / f"{sample}.mat", {"S": ids.astype(np.uint8), "names": np.zeros(2)})
+        expected.append(truth)
+    return expected
+
+
 def _ade847(root: Path, rng: np.random.Generator) -> list[np.ndarray]:
     table = class_table()
     expected = []
@@ -227,5 +242,6 @@ _OFFICIAL = {
     "cityscapes": _cityscapes,
     "context60": _context,
     "pc459": _pc459,
+    "coco_stuff10k": _coco_stuff10k,
     "ade847": _ade847,
 }

@@ -26,6 +26,7 @@ CONVERTED = {
     "cityscapes": "cityscapes",
     "ade847": "ade847",
     "pc459": "pc459",
+    "coco_stuff10k": "coco_stuff10k",
 }
 
 

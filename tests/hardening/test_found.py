@@ -21,6 +21,8 @@ from ovseg.regions.loading import LoadRegions
 from ovseg.results import SegmentationResult
 from ovseg.retrieval import BankError
 from ovseg.retrieval.bank import read_facts
+from ovseg.text import Vocabulary
+from ovseg.text.vocabulary import VocabularyError
 from tests.bulk.jobs import WORDS, make_job, write_photos
 
 NPY = b"\x93NUMPY\x01\x00v\x00"
@@ -123,6 +125,15 @@ def test_a_zip_file_whose_directory_is_damaged(tmp_path):
         list_source(f"zip://*.png::{tmp_path}/a.zip")
 
 
+def test_a_zip_file_with_a_member_without_a_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", b"1")
+    data = (tmp_path / "a.zip").read_bytes().replace(b"x", b"\0")
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(SetupError, match=r"cannot look into .*a\.zip"):
+        list_source(f"zip://*.png::{tmp_path}/a.zip")
+
+
 def test_a_damaged_member_of_a_zip_file_is_one_photo(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a.png", "b.png"):
@@ -209,6 +220,14 @@ def test_results_that_hold_something_else(out, kind, value):
         list(read(out, format=kind))
 
 
+def test_a_name_with_half_a_surrogate_pair_stands_on_the_page_as_its_code(out):
+    path = next(out.rglob("manifest.json"))
+    document = json.loads(path.read_text())
+    document["photos"][0]["name"] = "\ud800.png"
+    path.write_text(json.dumps(document))
+    assert "\\ud800.png" in write_page(out).read_text(encoding="utf-8")
+
+
 # ------------------------------------------------------------------------------------------------------- the rest
 def test_facts_of_a_bank(tmp_path):
     for change, message in (({"stores": True}, "cannot be read"), ({"width": "7"}, "widths are whole numbers")):
@@ -216,6 +235,13 @@ def test_facts_of_a_bank(tmp_path):
         (tmp_path / "bank.json").write_text(json.dumps(facts))
         with pytest.raises(BankError, match=message):
             read_facts(tmp_path)
+
+
+def test_a_word_with_half_a_surrogate_pair_is_refused():
+    for words in (["cat", "\ud83d"], {"cat": ["\udc00x"]}):
+        with pytest.raises(VocabularyError, match="holds half of a surrogate pair"):
+            Vocabulary.of(words)
+    assert Vocabulary.of(["cat", "\U0001f431"]).names == ("cat", "\U0001f431")
 
 
 def test_a_name_of_another_module_that_is_not_there(tmp_path):

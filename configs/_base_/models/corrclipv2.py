@@ -1,5 +1,6 @@
 # CorrCLIPv2 (Zhang et al., CorrCLIP's journal version) without its bank: regions as they are, one guide pass per
-# photo. Published rows use C-RADIOv3-L and EntitySeg; the guide here is the other branch of the code.
+# photo. Published rows use EntitySeg and C-RADIOv3-L; the guide here is the other branch of the code, configs with
+# C-RADIOv3-L are called corrclipv2-radio.
 model = dict(
     type="OpenVocabSegmentor",
     backbone=dict(type="ClipBackbone", weights="metaclip_fullcc/ViT-B-16", pos_embed="scale"),

@@ -23,7 +23,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=20),
+    logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=2, save_last=True),
 )
 custom_hooks = [dict(type="TrainingPlanHook")]

@@ -9,7 +9,7 @@ train_dataloader = dict(
 train_cfg = dict(type="IterBasedTrainLoop")
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW"))
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=20),
+    logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=100),
 )
 log_processor = dict(by_epoch=False)

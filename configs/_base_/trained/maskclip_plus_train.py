@@ -39,7 +39,7 @@ optim_wrapper = dict(
     optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4),
 )
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", interval=1000, by_epoch=False, max_keep_ckpts=2, save_last=True),
 )
 custom_hooks = [dict(type="TrainingPlanHook")]

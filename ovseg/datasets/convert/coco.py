@@ -1,4 +1,4 @@
-"""COCO-Stuff 164k: the official ``stuffthingmaps`` to 171 train ids, and to background + 80 things."""
+"""COCO-Stuff 164k: the official ``stuffthingmaps`` to 171 train ids, and to background + 80 things; COCO-Stuff 10k."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, require
+from ovseg.datasets.convert.jobs import ConversionError, Job, find, lookup_table, read_names, require
+from ovseg.datasets.convert.matlab import read_matrix
 from ovseg.datasets.files import link_folder
 from ovseg.datasets.io import read_mask
 
@@ -55,6 +56,30 @@ def coco_object_jobs(root: Path, split: str = "val2017") -> list[Job]:
     target = root / "coco_object" / "annotations" / split
     make = partial(_convert, table=object_table())
     return [*(Job(p, target / f"{p.stem}_instanceTrainIds.png", make) for p in maps), *problems]
+
+
+def coco_stuff10k_jobs(root: Path) -> list[Job]:
+    """``annotations/X.mat`` of the test photos to ``annotations_png/X_labelTrainIds.png`` with mmsegmentation's labels:
+    0 unlabelled, 1..171.
+
+    Raises:
+        ConversionError: if the official files are missing.
+    """
+    base, unpack = root / "coco_stuff10k", "Unpack cocostuff-10k-v1.1.zip into coco_stuff10k first."
+    names = read_names(require(base / "imageLists" / "test.txt", unpack))
+    source, target = require(base / "annotations", unpack), base / "annotations_png"
+    return [Job(source / f"{n}.mat", target / f"{n}_labelTrainIds.png", read_stuff_matrix) for n in names]
+
+
+def read_stuff_matrix(path: Path) -> np.ndarray:
+    """uint8 labels 0..171 of a ``.mat`` file whose ``S`` holds COCO-Stuff's ids, 0 for unlabelled pixels."""
+    ids = read_matrix(path, "S")
+    if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iuf" or (ids != np.floor(ids)).any():
+        raise ValueError(f"S is no map of whole numbers ({ids.dtype} {list(ids.shape)})")
+    if ids.min() < 0 or ids.max() > 182:
+        raise ValueError(f"ids {ids.min()}..{ids.max()}; COCO-Stuff has 0..182")
+    table = np.append(0, np.where(stuff_table()[:182] == UNLABELLED, 0, stuff_table()[:182].astype(int) + 1))
+    return table[ids.astype(int)].astype(np.uint8)
 
 
 def _maps(root: Path, split: str) -> tuple[list[Path], list[Job]]:

@@ -31,7 +31,7 @@ test_dataloader = None
 test_evaluator = None
 optim_wrapper = dict(type="OptimWrapper", constructor="TrainedParameters", optimizer=dict(type="AdamW"))
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", interval=5000, by_epoch=False, max_keep_ckpts=2, save_last=True),
 )
 custom_hooks = [dict(type="TrainingPlanHook")]
