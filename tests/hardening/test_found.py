@@ -220,6 +220,17 @@ def test_results_that_hold_something_else(out, kind, value):
         list(read(out, format=kind))
 
 
+def test_a_size_that_no_memory_holds(out):
+    path, manifest = next(out.rglob("coco.json")), next(out.rglob("manifest.json"))
+    document, facts = json.loads(path.read_text()), json.loads(manifest.read_text())
+    document["images"][1]["width"] = 2**31
+    path.write_text(json.dumps(document))
+    facts["files"]["greys/coco.json"]["bytes"] = path.stat().st_size
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(FolderError, match=r"photo 0001\.png cannot be read .*not the manifest's"):
+        list(read(out, format="coco"))
+
+
 def test_a_name_with_half_a_surrogate_pair_stands_on_the_page_as_its_code(out):
     path = next(out.rglob("manifest.json"))
     document = json.loads(path.read_text())
