@@ -38,11 +38,17 @@ class WindowBatch:
     guide: Tensor | None = None
     layout: WindowLayout | None = None
 
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def rows(self, wanted: slice) -> WindowBatch:
+        """Some of the windows as a batch, without their photo's layout."""
+        parts = (self.groups, self.regions, self.guide)
+        return WindowBatch(self.windows[wanted], *(None if part is None else part[wanted] for part in parts))
+
     def row(self, index: int) -> WindowBatch:
         """One of the windows as a batch, without its photo's index."""
-        row = slice(index, index + 1)
-        regions, guide = (None if t is None else t[row] for t in (self.regions, self.guide))
-        return WindowBatch(self.windows[row], regions=regions, guide=guide)
+        return replace(self.rows(slice(index, index + 1)), groups=None)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class WindowEncoder:
     def patch_size(self) -> int:
         return self.backbone.patch_size
 
+    @property
+    def splits(self) -> bool:
+        """Whether windows may be encoded apart from the others of their photo."""
+        return self.attention.window_scope != "image"
+
     def layout(self, photo: Photo) -> WindowLayout:
         """Where the windows of a photo lie."""
         return self.windows.layout(*photo.image.shape[1:], self.patch_size)
@@ -94,11 +105,10 @@ class WindowEncoder:
         Windows of equal shape share batches across photos. Attentions of scope ``'image'`` get all windows of one
         photo, and only those, in a batch.
         """
-        whole = self.attention.window_scope == "image"
         pending: dict[tuple, list[tuple[int, WindowBatch]]] = {}
         for i, (photo, layout) in enumerate(zip(photos, layouts, strict=True)):
             cut = self.cut(photo, layout)
-            if whole:
+            if not self.splits:
                 cut.groups, cut.layout = torch.full((len(layout),), i, device=cut.windows.device), layout
                 yield [i] * len(layout), cut
                 continue

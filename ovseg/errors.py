@@ -30,5 +30,9 @@ class SetupError(ValueError):
     """What was asked for cannot be run: a config, checkpoint or saved state that does not fit. Says what to change."""
 
 
+class NotFinite(SetupError):
+    """Scores of a photo that hold NaN or infinite values: no class can be told from them."""
+
+
 class ComponentError(SetupError):
     """A component of a config that does not exist, gets arguments it does not have, or refuses their values."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -48,6 +49,11 @@ def _round_convolutions(how: bool | str) -> bool | str:
     before = getattr(owner, name)
     setattr(owner, name, how)
     return before
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; their sum tells nearly always, and is quick."""
+    return math.isfinite(values.sum(dtype=torch.float32).item()) or bool(values.isfinite().all())
 
 
 class KeepsFloat32(nn.Module):

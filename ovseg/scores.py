@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ovseg.float32 import all_finite
 from ovseg.ops import bilinear_matrix
 from ovseg.windows import WindowLayout
 
@@ -73,6 +74,11 @@ class ScoreMap:
     @property
     def num_queries(self) -> int:
         return self.cells.shape[0]
+
+    @property
+    def finite(self) -> bool:
+        """Whether no score is NaN or infinite."""
+        return all_finite(self.cells)
 
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` scores of a block of queries and pixels."""
@@ -172,6 +178,12 @@ class DecodedScoreMap:
     def num_queries(self) -> int:
         return self.parts[0].num_queries
 
+    @property
+    def finite(self) -> bool:
+        """Whether nothing that the scores are made of is NaN or infinite."""
+        made_of = (t for part in self.parts for t in (part.maps, part.classes) if t is not None)
+        return all(all_finite(tensor) for tensor in made_of)
+
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` scores of a block of queries and pixels."""
         wanted = slice(None) if self.joint else queries
@@ -208,6 +220,11 @@ class RefinedScoreMap:
     def num_queries(self) -> int:
         return self.base.num_queries
 
+    @property
+    def finite(self) -> bool:
+        """Whether no score is NaN or infinite before it is refined."""
+        return self.base.finite
+
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` refined scores; refiners see whole maps, so rows and columns are cut off afterwards."""
         return self.refine(self.base.block(queries))[:, rows, columns]
@@ -243,6 +260,11 @@ class ResizedScoreMap:
         self.base, self.size, self.classes, self.max_values = base, tuple(size), classes, max_values
         self.num_queries = base.num_queries if classes is None else num_classes
         self.rows, self.columns = (bilinear_matrix(n, m) for n, m in zip(base.size, size, strict=True))
+
+    @property
+    def finite(self) -> bool:
+        """Whether no score is NaN or infinite."""
+        return self.base.finite
 
     def by_class(self, query_to_class: Tensor, num_classes: int) -> ResizedScoreMap:
         """The same with one map per class."""
@@ -314,6 +336,11 @@ class RegionScoreMap:
     @property
     def num_queries(self) -> int:
         return self.base.num_queries
+
+    @property
+    def finite(self) -> bool:
+        """Whether no score is NaN or infinite."""
+        return self.base.finite and all_finite(self.table)
 
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` scores of a block of queries and pixels."""

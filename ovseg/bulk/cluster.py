@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ovseg.bulk.manifest import committed
 from ovseg.bulk.plan import Shard
 from ovseg.bulk.worker import Task, Worker
 from ovseg.errors import SetupError
@@ -23,10 +24,13 @@ class ShardActor:
     """A process of a Ray cluster that holds the model; called with rows of one shard each."""
 
     def __init__(self, task: Task) -> None:
-        self._worker = Worker(task)
+        self._task, self._worker = task, Worker(task)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"number": row["number"], **self._worker.run(pickle.loads(row["shard"]))}
+        """Work on a shard, unless it is there: an actor that is told to end (SIGTERM) still commits the shard in hand,
+        and Ray, which did not hear of it, gives it to the next one."""
+        shard = pickle.loads(row["shard"])
+        return {"number": row["number"], **(committed(self._task.out, shard) or self._worker.run(shard))}
 
 
 def run_on_ray(

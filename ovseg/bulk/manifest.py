@@ -208,6 +208,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def counts_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """What a finished shard is told with: ``photos``, ``done``, ``failed``, ``bytes``."""
+    return {**manifest["counts"], "bytes": sum(facts["bytes"] for facts in manifest["files"].values())}
+
+
+def committed(out: Path, shard: Shard) -> dict[str, int] | None:
+    """The counts of a shard that is there and whole; ``None``: it is not."""
+    folder = shard_folder(out, shard)
+    try:
+        manifest = read_manifest(folder)
+    except (FileNotFoundError, NotADirectoryError, FolderError):
+        return None
+    if what_is_wrong(folder, manifest) is not None or manifest["shard"]["hash"] != shard.hash:
+        return None
+    return counts_of(manifest)
+
+
 def what_is_wrong(folder: Path, manifest: Mapping[str, Any], hashes: bool = False) -> str | None:
     """Why a shard's files are not those of its manifest; ``None`` if they are.
 

@@ -18,7 +18,7 @@ import torch
 
 from ovseg.apis import Segmenter, load
 from ovseg.backbones.precision import ENVIRONMENT_VARIABLE
-from ovseg.bulk.manifest import staged, write_manifest
+from ovseg.bulk.manifest import counts_of, staged, write_manifest
 from ovseg.bulk.plan import Shard
 from ovseg.bulk.writers import WRITERS, Writer
 from ovseg.datasets.errors import ImageReadError
@@ -200,7 +200,7 @@ class Worker:
                     "made_with": task.made_with,
                 },
             )
-        return {**manifest["counts"], "bytes": sum(facts["bytes"] for facts in manifest["files"].values())}
+        return counts_of(manifest)
 
     def _names(self, words: str) -> tuple[str, ...]:
         return self._wordings[words].vocabulary.display_names

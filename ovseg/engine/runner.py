@@ -29,6 +29,7 @@ from ovseg.engine.errors import ResumeError, SetupError
 from ovseg.engine.folder import set_folder
 from ovseg.engine.memory import keep_freed_memory
 from ovseg.errors import ComponentError
+from ovseg.float32 import all_finite
 from ovseg.registry import DATASETS
 from ovseg.structures import DEVICE_VARIABLE, resolve_device
 
@@ -269,10 +270,10 @@ class EvalRunner(AnyDeviceRunner):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            CheckpointError: if the file cannot be read without executing what it holds.
+            CheckpointError: if the file cannot be read without executing what it holds, or holds NaN.
             SetupError: if none of its tensors, or tensors of other shapes, belong to the model.
         """
-        from ovseg.weights import load_state_dict
+        from ovseg.weights import CheckpointError, load_state_dict
 
         if not Path(filename).is_file():
             raise FileNotFoundError(f"checkpoint {filename} does not exist; check the path")
@@ -284,6 +285,11 @@ class EvalRunner(AnyDeviceRunner):
                 f"{wrong[0]} has another shape" if wrong else f"no tensor of the model, e.g. it holds {list(state)[:2]}"
             )
             raise SetupError(f"checkpoint {filename} does not fit the model of this config: {fault}")
+        learned = {name for name, _ in self.model.named_parameters()}
+        lost = [name for name, tensor in state.items() if name in learned and not all_finite(tensor)]
+        if lost:
+            problem = f"holds NaN or infinite values in {len(lost)} weights, e.g. {lost[0]}"
+            raise CheckpointError(filename, problem, "A training that diverged leaves such a file: give an earlier one")
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         self._has_loaded = True
         self.logger.info(f"{filename}: {len(state)} tensors; not in it {missing[:5]}, not used {unexpected[:5]}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from ovseg.decoders import Features, Prediction
 from ovseg.describing import plain
 from ovseg.float32 import exact_convolutions
+from ovseg.out_of_memory import told_when_out_of_memory
 from ovseg.photo import Photo
 from ovseg.registry import DECODERS, FRAMINGS, LOSSES, MODELS
 from ovseg.scores import DecodedScoreMap
@@ -94,7 +95,11 @@ class DecoderSegmentor(PhotoSegmentor):
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Everything that needs no word, photo by photo: nothing depends on what else is in the batch."""
-        return [EncodedPhoto(p, None, self.features(self.framing.frames(p.image[None]))) for p in photos]
+        found = []
+        for photo in photos:
+            with told_when_out_of_memory([photo.size]):
+                found.append(EncodedPhoto(photo, None, self.features(self.framing.frames(photo.image[None]))))
+        return found
 
     def score_map(self, encoded: EncodedPhoto, wording: Wording) -> DecodedScoreMap:
         """The decoder's scores of an encoded photo."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ovseg.decoders import Features, Prediction
 from ovseg.decoders.panoptic import instances, panoptic_segments
-from ovseg.float32 import exact_convolutions
+from ovseg.float32 import all_finite, exact_convolutions
 from ovseg.heads.evidence import Evidence
+from ovseg.out_of_memory import told_when_out_of_memory
 from ovseg.photo import Photo
 from ovseg.registry import BACKBONES, MODELS
 from ovseg.results import SegmentationResult
@@ -83,7 +84,11 @@ class MaskSegmentor(DecoderSegmentor):
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Masks and their vectors, photo by photo: nothing depends on what else is in the batch."""
-        return [EncodedPhoto(photo, None, self._features(photo.image[None])) for photo in photos]
+        found = []
+        for photo in photos:
+            with told_when_out_of_memory([photo.size]):
+                found.append(EncodedPhoto(photo, None, self._features(photo.image[None])))
+        return found
 
     def _features(self, images: Tensor) -> Features:
         return self.decoder.encode_masks(images, self.framing.frames(images), self.backbone)
@@ -97,8 +102,14 @@ class MaskSegmentor(DecoderSegmentor):
         prediction = self.predict_masks(encoded, wording)
         return self.framing.merge(prediction, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
 
-    def masks(self, encoded: EncodedPhoto, prediction: Prediction) -> DecodedScoreMap:
-        """The masks' own probabilities at the photo's pixels, class-agnostic."""
+    def masks(self, encoded: EncodedPhoto, prediction: Prediction, wording: Wording) -> DecodedScoreMap:
+        """The masks' own probabilities at the photo's pixels, class-agnostic.
+
+        Raises:
+            NotFinite: for masks or class probabilities that hold NaN or infinite values.
+        """
+        if not (all_finite(prediction.maps) and all_finite(prediction.extras["probabilities"])):
+            raise self.not_finite(encoded.photo, wording)
         alone = Prediction(prediction.maps)
         return self.framing.merge(alone, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
 
@@ -125,9 +136,8 @@ class MaskSegmentor(DecoderSegmentor):
         counted = self._things(names, things)
         for encoded in self.encode(photos):
             prediction = self.predict_masks(encoded, wording)
-            ids, segments = panoptic_segments(
-                self.masks(encoded, prediction), prediction.extras["probabilities"][0], counted, threshold, overlap
-            )
+            masks = self.masks(encoded, prediction, wording)
+            ids, segments = panoptic_segments(masks, prediction.extras["probabilities"][0], counted, threshold, overlap)
             table = np.array([len(names), *(segment.category for segment in segments)], np.uint16)
             ids = ids.cpu().numpy()
             results.append(SegmentationResult(table[ids], (*names, NO_SEGMENT), _pixels(encoded.photo), regions=ids))
@@ -151,7 +161,7 @@ class MaskSegmentor(DecoderSegmentor):
         counted = None if things is None else self._things(names, things)
         for encoded in self.encode(photos):
             prediction = self.predict_masks(encoded, wording)
-            masks = self.masks(encoded, prediction)
+            masks = self.masks(encoded, prediction, wording)
             found.append(instances(masks, prediction.extras["probabilities"][0], names, counted, most))
         return found
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.describing import plain
-from ovseg.encoder import Features, WindowEncoder
+from ovseg.encoder import Features, WindowBatch, WindowEncoder
 from ovseg.float32 import exact_convolutions
+from ovseg.out_of_memory import Halving, told_when_out_of_memory
 from ovseg.photo import Photo
 from ovseg.registry import (
     ATTENTIONS,
@@ -107,6 +108,7 @@ class OpenVocabSegmentor(PhotoSegmentor):
             )
         self.supervision = supervision
         self.engine = ENGINES.build(engine) if engine else None
+        self._halving = Halving()
 
     @property
     def finds_background(self) -> bool:
@@ -149,13 +151,23 @@ class OpenVocabSegmentor(PhotoSegmentor):
     @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
-        """Everything that needs no word; windows of equal shape share batches across photos."""
+        """Everything that needs no word; windows of equal shape share batches across photos.
+
+        Where memory does not hold a batch of windows, it is halved, and so are later ones.
+
+        Raises:
+            OutOfMemory: if memory does not hold one window, or all of a photo where the attention needs all of them.
+        """
+        with told_when_out_of_memory([photo.size for photo in photos]):
+            return self._encode_windows(photos)
+
+    def _encode_windows(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         encoder = self.encoder
         layouts = [encoder.layout(photo) for photo in photos]
         waiting: list[list[Features]] = [[] for _ in photos]
         found: dict[int, EncodedPhoto] = {}
         for owners, batch in encoder.batches(photos, layouts):
-            features = self.stitch.encode(batch, encoder)
+            features = self._features_of(batch, encoder)
             for row, owner in enumerate(owners):
                 own, photo, layout = waiting[owner], photos[owner], layouts[owner]
                 own.append({name: tensor[row] for name, tensor in features.items()})
@@ -164,6 +176,11 @@ class OpenVocabSegmentor(PhotoSegmentor):
                     own.clear()
                     found[owner] = EncodedPhoto(photo, layout, self.stitch.gather(whole, layout, photo, encoder))
         return [found[owner] for owner in range(len(photos))]
+
+    def _features_of(self, batch: WindowBatch, encoder: WindowEncoder) -> Features:
+        if not encoder.splits:
+            return self.stitch.encode(batch, encoder)
+        return self._halving(batch, lambda part: self.stitch.encode(part, encoder))
 
     def score_map(self, encoded: EncodedPhoto, wording: Wording) -> AnyScoreMap:
         """The score map of an encoded photo, with the refiners around it."""

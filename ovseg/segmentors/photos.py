@@ -10,9 +10,11 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from ovseg.float32 import exact_convolutions
+from ovseg.errors import NotFinite
+from ovseg.float32 import all_finite, exact_convolutions
 from ovseg.heads import ClassMapHead, MaxQueryHead
 from ovseg.heads.evidence import Evidence
+from ovseg.out_of_memory import told_when_out_of_memory
 from ovseg.photo import Photo
 from ovseg.queries import Queries
 from ovseg.registry import HEADS, REFINERS
@@ -144,12 +146,31 @@ class PhotoSegmentor(WordModel):
 
         Args:
             top: find the best ``top`` classes of every pixel, too (all, where there are fewer).
+
+        Raises:
+            NotFinite: for scores that hold NaN or infinite values; the largest of them would be class 0's.
+            OutOfMemory: if memory does not hold the scores.
         """
-        scores = self.score_map(encoded, wording)
-        evidence = self.evidence(scores, wording)
-        labels = self.label(scores, encoded.photo, wording)
-        best = evidence.top(top) if top else (None, None)
+        with told_when_out_of_memory([encoded.photo.size]):
+            scores = self.score_map(encoded, wording)
+            if not scores.finite:
+                raise self.not_finite(encoded.photo, wording)
+            evidence = self.evidence(scores, wording)
+            labels = self.label(scores, encoded.photo, wording)
+            best = evidence.top(top) if top else (None, None)
         return Decision(labels, *best, regions=encoded.photo.regions)
+
+    def not_finite(self, photo: Photo, wording: Wording) -> NotFinite:
+        """The error for scores that are no numbers; says where they come from as far as it can be seen."""
+        height, width = photo.size
+        weight = next((name for name, tensor in self.named_parameters() if not all_finite(tensor)), None)
+        if weight is not None:
+            why = f"the weights hold such values in {weight}: give other weights, or train with a lower learning rate"
+        elif not all_finite(wording.queries.text):
+            why = "the words' embeddings hold such values: remove the text cache, or give other words"
+        else:
+            why = "weights and words hold none: try precision='fp32', which overflows last"
+        return NotFinite(f"scores of a photo of {width} x {height} pixels hold NaN or infinite values; {why}")
 
     @exact_convolutions()
     def score(self, photos: Sequence[Photo]) -> list[AnyScoreMap]:

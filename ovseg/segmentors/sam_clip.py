@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ovseg.float32 import exact_convolutions
+from ovseg.float32 import all_finite, exact_convolutions
+from ovseg.out_of_memory import told_when_out_of_memory
 from ovseg.photo import Photo
 from ovseg.regions.base import masks_of_ids
 from ovseg.registry import MODELS, REGION_ENCODERS
@@ -76,7 +77,12 @@ class SamClipSegmentor(OpenVocabSegmentor):
     @exact_convolutions()
     @torch.no_grad()
     def encode(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
-        return [self._encode(photo) for photo in photos]
+        """As :meth:`OpenVocabSegmentor.encode`, photo by photo, with the masks and their embeddings."""
+        found = []
+        for photo in photos:
+            with told_when_out_of_memory([photo.size]):
+                found.append(self._encode(photo))
+        return found
 
     def _encode(self, photo: Photo) -> EncodedPhoto:
         masks = self.masks_of(photo)
@@ -113,6 +119,8 @@ class SamClipSegmentor(OpenVocabSegmentor):
         regions = torch.zeros(photo.size, dtype=torch.int32)
         if len(masks):
             table = self.classify_regions(encoded.features["masks"], wording).cpu()
+            if not all_finite(table):
+                raise self.not_finite(photo, wording)
             best, found = table.max(dim=1)
             ranked_values, ranked = table.sort(dim=1, descending=True, stable=True)
             if wording.head.threshold:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ovseg.encoder import Features, WindowBatch, WindowEncoder
+from ovseg.float32 import all_finite
 from ovseg.photo import Photo
 from ovseg.queries import Queries
 from ovseg.registry import STITCHES
@@ -67,6 +68,11 @@ class UpsampledScoreMap:
     ) -> None:
         self.scores, self.layout, self.size, self.max_values = scores, layout, tuple(size), max_values
         self.num_queries = scores.products.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether nothing that the scores are made of is NaN or infinite."""
+        return all(all_finite(part) for part in (self.scores.products, self.scores.added, self.scores.lengths))
 
     def block(self, queries: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """``[q, h, w]`` scores; whole windows are upsampled, so rows and columns save little."""

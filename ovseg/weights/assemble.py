@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ovseg.float32 import all_finite
+
 from .errors import CheckpointError
 from .signatures import describe
 
@@ -70,7 +72,7 @@ def assemble(
         name: A key of the model to the file's own name of it, for the error message.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected, or of another shape.
+        CheckpointError: Keys are missing, unexpected, or of another shape; a weight holds NaN or infinite values.
     """
     own = model.state_dict()
     weights = {key: value for key, value in weights.items() if key in own or key not in optional}
@@ -89,6 +91,14 @@ def assemble(
             path,
             f"does not fit {expected}. The file looks like {found}. Keys {problem}",
             "Give the file of this model, or the name this file belongs to (`ovseg weights list`)",
+        )
+    learned = {key for key, _ in model.named_parameters()}  # buffers may: a causal mask is -inf
+    lost = [name(key) for key, value in weights.items() if key in learned and not all_finite(value)]
+    if lost:
+        raise CheckpointError(
+            path,
+            f"holds NaN or infinite values in {len(lost)} of {len(weights)} weights: {_some(lost)}",
+            "A training that diverged leaves such a file: give an earlier checkpoint, or get the file again",
         )
     with torch.inference_mode(False), torch.no_grad():
         full = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}

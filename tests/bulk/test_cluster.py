@@ -1,11 +1,12 @@
 """The same plan on Ray Data."""
 
 import pickle
+import signal
 import sys
 
 import pytest
 
-from ovseg.bulk import Job, ModelChoice, Settings, Words, cluster
+from ovseg.bulk import Job, ModelChoice, Settings, Words, cluster, manifest
 from ovseg.bulk.worker import Worker
 from ovseg.errors import SetupError
 from ovseg.text import Vocabulary
@@ -36,13 +37,31 @@ def test_an_actor_does_what_a_process_does(tmp_path, monkeypatch):
     assert content(tmp_path / "other") == files and len(files) == 6
 
 
+def test_a_shard_that_is_there_is_told_and_not_done_again(tmp_path, monkeypatch):
+    """An actor that got SIGTERM committed it, and Ray gives it out once more."""
+    job = make_job(write_photos(tmp_path / "photos", 8), tmp_path / "out")
+    monkeypatch.setattr(cluster, "Worker", lambda task: worker_of(task, job.segmenter))
+    actor = cluster.ShardActor(job._task(tmp_path / "out", 1, job.made_with()))
+    rows = [{"number": shard.number, "shard": pickle.dumps(shard)} for shard in job.plan]
+    first, encoded = actor(rows[0]), job.segmenter.model.encoded
+    assert actor(rows[0]) == first and job.segmenter.model.encoded == encoded == 4
+    actor(rows[1])
+    assert job.segmenter.model.encoded == 8
+    shard = next(iter(job.plan))
+    assert manifest.committed(tmp_path / "out", shard)["photos"] == 4
+    (tmp_path / "out/shards/00000000/greys/rle.parquet").write_bytes(b"")
+    assert manifest.committed(tmp_path / "out", shard) is None
+    assert manifest.committed(tmp_path / "elsewhere", shard) is None
+
+
 def worker_of(task, segmenter):
     return Worker(task, segmenter)
 
 
 @pytest.mark.slow
-def test_five_killed_actors_change_nothing(tmp_path):
-    """The real model nano on a cluster of this machine; an actor is killed after each of five shards."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_five_killed_actors_change_nothing(tmp_path, how):
+    """The real model nano on a cluster of this machine; after five shards an actor is killed, or told to end."""
     pytest.importorskip("ray", reason="the extra `scale` is not installed")
     psutil = pytest.importorskip("psutil")
     photos = write_photos(tmp_path / "photos", 96, side=96)
@@ -61,7 +80,7 @@ def test_five_killed_actors_change_nothing(tmp_path):
     def done(shard, counts):
         for actor in [p for p in psutil.Process().children(recursive=True) if len(killed) < 5 and is_actor(p)][:1]:
             killed.add(actor.pid)
-            actor.kill()
+            actor.send_signal(how)
 
     outcome = Job(str(photos), tmp_path / "out", settings).run(workers=2, ray=True, done=done)
     assert len(killed) == 5 and (outcome.photos, outcome.left) == (96, 0)

@@ -146,6 +146,24 @@ def test_sigterm_lets_processes_finish_their_shards(tmp_path, forked, monkeypatc
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
+def test_a_process_that_gets_sigterm_finishes_its_shard(tmp_path, forked, monkeypatch):
+    """A cluster's notice to every process of a job: those that work do not lose what is in hand."""
+    photos, staged = write_photos(tmp_path / "photos", 24), worker.write_manifest
+
+    def noticed(stage, found):
+        (tmp_path / f"pid_{os.getpid()}").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return staged(stage, found)
+
+    make_job(photos, tmp_path / "whole").run()
+    monkeypatch.setattr(worker, "write_manifest", noticed)
+    told = []
+    outcome = make_job(photos, tmp_path / "out").run(workers=2, tell=told.append)
+    assert (outcome.photos, outcome.left) == (24, 0)
+    assert min(told) == 0 and len(list(tmp_path.glob("pid_*"))) == 2  # nothing was taken back, nobody was replaced
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "kills", "count"), [(1, 50, 500), (2, 6, 200)])
 def test_fifty_kills_of_the_command(tmp_path, workers, kills, count):

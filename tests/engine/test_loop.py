@@ -13,6 +13,7 @@ from mmengine.config import Config
 from ovseg.datasets import DatasetNotFound
 from ovseg.engine import EvalRunner, EvalState, ResumeError, SetupError
 from ovseg.evaluation import confusion_update, summarise
+from ovseg.weights import CheckpointError
 from tests.launching import cause, evaluate_with
 
 
@@ -247,6 +248,9 @@ def test_checkpoint_is_loaded_safely(config_file, tmp_path):
     torch.save({"gain": torch.zeros(3)}, tmp_path / "shape.pth")
     with pytest.raises(SetupError, match="gain has another shape"):
         run(path, tmp_path / "work", load_from=str(tmp_path / "shape.pth"))
+    torch.save({"gain": torch.tensor(float("nan"))}, tmp_path / "lost.pth")
+    with pytest.raises(CheckpointError, match=r"lost\.pth: holds NaN or infinite values in 1 weights, e\.g\. gain"):
+        run(path, tmp_path / "work", load_from=str(tmp_path / "lost.pth"))
     with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
         run(path, tmp_path / "work", load_from="nowhere.pth")
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from ovseg import Segmenter
 from ovseg.decoders import Decoder, Prediction
+from ovseg.errors import NotFinite
+from ovseg.out_of_memory import OutOfMemory
 from ovseg.registry import DECODERS, MODELS
 from ovseg.weights import LoadedClip, get_card
 from tests.small_models import small_clip
@@ -167,3 +169,16 @@ def test_a_segmenter_runs_it(build, tmp_path):
     assert result.confidence.min() >= 0 and result.confidence.max() <= 1
     again = segmenter.encode(photo).segment(WORDS)
     assert (again.labels == result.labels).all()
+
+
+def test_a_photo_that_does_not_fit_into_memory_and_weights_that_are_no_numbers_are_named(build, monkeypatch):
+    model = build().eval()
+    photo = model.prepare(photos((64, 80))[0], (64, 80))
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "features", lambda frames: torch.empty(1 << 60, dtype=torch.uint8))
+        with pytest.raises(OutOfMemory, match="a photo of 80 x 64 pixels"):
+            model.predict([photo])
+    with torch.no_grad():
+        model.decoder.project.bias[0] = torch.nan
+    with pytest.raises(NotFinite, match="decoder.project.bias"):
+        model.predict([photo])

@@ -13,6 +13,8 @@ from mmseg.structures import SegDataSample
 
 from ovseg.backbones.mask_prompts import crop_of, encode_masked, patches_with_mask
 from ovseg.datasets.nouns import FILL, NounCrop
+from ovseg.errors import NotFinite
+from ovseg.out_of_memory import OutOfMemory
 from ovseg.photo import Photo
 from ovseg.regions import MaskPromptedCrop
 from ovseg.registry import MODELS
@@ -99,6 +101,27 @@ def test_scores_are_masks_times_class_probabilities(build, decoder, backbone):
     plain = F.interpolate(plain[None], size=(75, 105), mode="bilinear")[0]
     torch.testing.assert_close(scores.block(), plain, atol=1e-5, rtol=1e-4)
     assert torch.equal(model.label(scores, photo, wording).long(), scores.block().argmax(0))
+
+
+def test_masks_that_are_no_numbers_are_named(build):
+    model = build(fcclip())
+    photo = model.prepare(picture(50, 70), (75, 105))
+    with torch.no_grad():
+        next(model.decoder.parameters()).fill_(torch.nan)
+    for use in (model.predict, model.instances, lambda photos: model.panoptic(photos, ["cat"])):
+        with pytest.raises(NotFinite, match=r"a photo of 105 x 75 pixels .* values in decoder\."):
+            use([photo])
+
+
+def test_a_photo_that_does_not_fit_into_memory_is_named(build, monkeypatch):
+    model = build(fcclip())
+
+    def full(images):
+        raise MemoryError
+
+    monkeypatch.setattr(model, "_features", full)
+    with pytest.raises(OutOfMemory, match="a photo of 105 x 75 pixels"):
+        model.predict([model.prepare(picture(50, 70), (75, 105))])
 
 
 def test_a_class_is_seen_if_one_of_its_names_is(build):

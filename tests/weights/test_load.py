@@ -23,7 +23,7 @@ from ovseg.weights import (
     load_sam,
 )
 from ovseg.weights import load as load_module
-from ovseg.weights.assemble import skip_initialisation
+from ovseg.weights.assemble import assemble, skip_initialisation
 from tests.standins import openai_layout, pseudo_weights, standin
 from tests.weights.small import CONFIG, ENTRIES, save_torchscript
 
@@ -318,6 +318,24 @@ def test_renamed_missing_and_reshaped_keys_are_named(clip_model, clip_card, tmp_
     assert "1 unexpected: visual.projection" in message
     assert "1 of another shape: text_projection (7, 5) instead of (32, 32)" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(clip_model, clip_card, tmp_path, value):
+    state = {name: tensor.clone() for name, tensor in clip_model.state_dict().items()}
+    state["ln_final.bias"][3] = value
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(
+        CheckpointError, match=r"x\.pt: holds NaN or infinite values in 1 of \d+ weights: ln_final\.bias\. "
+    ):
+        load_clip(clip_card.name, checkpoint=tmp_path / "x.pt")
+
+
+def test_a_causal_mask_may_be_infinite(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("attn_mask", torch.zeros(2, 2))
+    weights = {**model.state_dict(), "attn_mask": torch.full((2, 2), -torch.inf).triu(1)}
+    assert assemble(model, weights, tmp_path / "x.pt", "a layer").attn_mask[0, 1] == -torch.inf
 
 
 def test_at_most_five_keys_of_a_kind_are_listed(clip_card, tmp_path):

@@ -84,7 +84,8 @@ def dino_features(trunk: nn.Module, images: Tensor, feature: str) -> tuple[Tenso
     Args:
         trunk: timm's ``VisionTransformer``.
         images: ``[B, 3, H, W]`` with ImageNet's normalisation.
-        feature: ``'tokens'``: the last block's output after the final LayerNorm; ``'q+k'``: q plus k of the last block.
+        feature: ``'tokens'``: the last block's output after the final LayerNorm; or a sum of ``'q'``, ``'k'``, ``'v'``
+            of the last block, e.g. ``'q+k'``.
     """
     x = trunk.patch_embed.proj(images)
     grid = tuple(x.shape[2:])
@@ -95,8 +96,9 @@ def dino_features(trunk: nn.Module, images: Tensor, feature: str) -> tuple[Tenso
     for index, block in enumerate(trunk.blocks):
         heads, scale = block.attn.num_heads, block.attn.scale
         q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
-        if feature == "q+k" and index == len(trunk.blocks) - 1:
-            return F.normalize((q + k)[:, 1:], dim=-1), grid
+        if feature != "tokens" and index == len(trunk.blocks) - 1:
+            parts = {"q": q, "k": k, "v": v}
+            return F.normalize(sum(parts[name] for name in feature.split("+"))[:, 1:], dim=-1), grid
         mixed = explicit_attention(*(split_heads(t, heads) for t in (q, k, v)), scale)
         x = x + block.attn.proj(merge_heads(mixed))
         x = x + block.mlp(block.norm2(x))

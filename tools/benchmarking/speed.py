@@ -23,10 +23,13 @@ from ovseg.engine.runner import set_short_side
 from ovseg.evaluation.confusion import confusion_update, summarise
 from ovseg.registry import DATASETS, MODELS
 from tools.benchmarking.clock import Clock, interleaved, matmul_roofline
+from tools.benchmarking.frontier import FRONTIER
 from tools.benchmarking.methods import Job, build_job
 from tools.benchmarking.stages import Tracer
-from tools.benchmarking.straightforward import STRAIGHTFORWARD
+from tools.benchmarking.straightforward import STRAIGHTFORWARD, Straightforward
 
+FORMS: dict[str, type[Straightforward]] = {**STRAIGHTFORWARD, **FRONTIER}
+"""Methods with a straightforward form."""
 TARGETS = {"trident": 0.6}
 """Share of the best rate that a method should reach in its fastest precision, where that is not :data:`TARGET`."""
 TARGET = 0.85
@@ -86,12 +89,12 @@ def speed_rows(
     Raises:
         ValueError: for a method without a straightforward form.
     """
-    method = next((name for name in STRAIGHTFORWARD if config.stem.startswith(f"{name}_")), None)
+    method = next((name for name in FORMS if config.stem.startswith(f"{name}_")), None)
     if method is None:
-        raise ValueError(f"no straightforward form of {config.stem}; there are {', '.join(STRAIGHTFORWARD)}")
+        raise ValueError(f"no straightforward form of {config.stem}; there are {', '.join(FORMS)}")
     jobs = {p: build_job(config, photo, p, device=device) for p in precisions}
     exact = jobs["fp32"]
-    slow = STRAIGHTFORWARD[method](exact.model)
+    slow = FORMS[method](exact.model)
     labels: dict[str, Tensor] = {}
     sides: dict[str, Callable[[], None]] = {p: partial(_ours, job, labels, p) for p, job in jobs.items()}
     sides |= {f"naive_{name}": partial(_naive, slow, exact, dtype, labels, name) for name, dtype in DTYPES.items()}

@@ -11,7 +11,7 @@ from ovseg.registry import MODELS
 from ovseg.weights import LoadedClip, get_card
 from tests.small_guides import use_small_guides
 from tests.small_models import small_clip
-from tools.benchmarking.straightforward import STRAIGHTFORWARD
+from tools.benchmarking.speed import FORMS
 
 WORDS = ["sky; wall", "cat", "dog; puppy", "grass"]
 VARIANTS = {
@@ -25,6 +25,8 @@ VARIANTS = {
         dict(label_refiners=[]),
         dict(label_refiners=[], photo_encoder=dict(tiles=(1, 2)), stitch=dict(keep_negative=False, cos_factor=3.0)),
     ],
+    "scclip": [{}, dict(head=dict(threshold=0.26, area_threshold=0.1), windows=dict(crop=80, stride=40))],
+    "lposs": [{}, dict(stitch=dict(neighbours=20, sigma=0.05), windows=dict(crop=64, stride=48))],
 }
 
 
@@ -71,7 +73,7 @@ def test_same_labels_as_the_pipeline(method, index):
     original = torch.from_numpy(np.kron(photo().numpy(), np.ones((1, 2, 2), np.uint8))[:, : size[0], : size[1]].copy())
     regions = region_ids() if method == "corrclip" else None
     ours = model.predict([model.prepare(image, size, original, regions)])[0]
-    theirs = STRAIGHTFORWARD[method](model)(image, size, original, regions)
+    theirs = FORMS[method](model)(image, size, original, regions)
     assert theirs.shape == ours.shape == size
     assert len(ours.unique()) > 1, "one label everywhere proves nothing"
     # Trident's prompts start at the most probable pixel: on a plateau rounding chooses it, and SAM draws another mask
@@ -83,7 +85,7 @@ def test_same_labels_as_the_pipeline(method, index):
 def test_it_runs_under_autocast(method):
     model = build(method, VARIANTS[method][0])
     regions = region_ids() if method == "corrclip" else None
-    slow = STRAIGHTFORWARD[method](model)
+    slow = FORMS[method](model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         labels = slow(photo(), (130, 190), photo(), regions)
     assert labels.shape == (130, 190)
@@ -95,5 +97,5 @@ def test_a_changed_setting_changes_labels():
     image, size = photo(), (130, 190)
     ours = model.predict([model.prepare(image, size)])[0]
     model.attention.std = 0.5
-    theirs = STRAIGHTFORWARD["naclip_pamr"](model)(image, size)
+    theirs = FORMS["naclip_pamr"](model)(image, size)
     assert (ours == theirs).float().mean() < 0.999
