@@ -21,6 +21,7 @@ from ovseg.regions.loading import LoadRegions
 from ovseg.results import SegmentationResult
 from ovseg.retrieval import BankError
 from ovseg.retrieval.bank import read_facts
+from ovseg.rle import MaskCodeError
 from ovseg.text import Vocabulary
 from ovseg.text.vocabulary import VocabularyError
 from tests.bulk.jobs import WORDS, make_job, write_photos
@@ -246,6 +247,14 @@ def test_facts_of_a_bank(tmp_path):
         (tmp_path / "bank.json").write_text(json.dumps(facts))
         with pytest.raises(BankError, match=message):
             read_facts(tmp_path)
+
+
+@pytest.mark.parametrize("make", [SegmentationResult.from_coco, SegmentationResult.from_polygons])
+@pytest.mark.parametrize("size", [(12, 2**31), (0, 4), (-3, 4)])
+def test_results_of_absurd_sizes(make, size):
+    nothing = [] if make == SegmentationResult.from_coco else {}
+    with pytest.raises(MaskCodeError, match="above the limit|a whole number of pixels is needed"):
+        make(nothing, ["cat"], size=size)
 
 
 def test_a_word_with_half_a_surrogate_pair_is_refused():
