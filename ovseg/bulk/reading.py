@@ -143,8 +143,8 @@ def _rle(folder: Path, photos: list[dict[str, Any]], names: tuple[str, ...]) -> 
         rows = parquet.read_table(folder / "rle.parquet").to_pylist()
     except pyarrow.ArrowException as error:
         raise ValueError(f"rle.parquet: {' '.join(str(error).split())}") from error
-    for row in rows:
-        size = (row["height"], row["width"])
+    for photo, row in zip(photos, rows, strict=False):
+        size = _same_size(photo, row)
         codes = [
             {"category_id": index, "segmentation": {"size": list(size), "counts": counts}}
             for index, counts in zip(row["classes"], row["counts"], strict=True)
@@ -162,8 +162,8 @@ def _coco(folder: Path, photos: list[dict[str, Any]], names: tuple[str, ...]) ->
     by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in data["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(_by_index(annotation))
-    for image in data["images"]:
-        yield SegmentationResult.from_coco(by_image[image["id"]], names, (image["height"], image["width"]))
+    for photo, image in zip(photos, data["images"], strict=False):
+        yield SegmentationResult.from_coco(by_image[image["id"]], names, _same_size(photo, image))
 
 
 def _panoptic(folder: Path, photos: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[SegmentationResult]:
@@ -171,6 +171,14 @@ def _panoptic(folder: Path, photos: list[dict[str, Any]], names: tuple[str, ...]
     for annotation in data["annotations"]:
         picture = read_image(folder / "panoptic" / annotation["file_name"])
         yield SegmentationResult.from_panoptic(picture, map(_by_index, annotation["segments_info"]), names)
+
+
+def _same_size(photo: dict[str, Any], row: dict[str, Any]) -> tuple[int, int]:
+    """``(H, W)`` of a row of results, which must be the photo's: a damaged one may ask for any amount of memory."""
+    size = (row["height"], row["width"])
+    if size != (photo["height"], photo["width"]):
+        raise ValueError(f"its size is {size}, not the manifest's")
+    return size
 
 
 def _by_index(annotation: dict[str, Any]) -> dict[str, Any]:

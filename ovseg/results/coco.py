@@ -13,7 +13,7 @@ import numpy as np
 
 from ovseg.polygons import join_holes, outlines
 from ovseg.results.instances import instance_map
-from ovseg.rle import MaskCodeError, box_of, decode_segmentation, encode_labels
+from ovseg.rle import MaskCodeError, box_of, check_size, decode_segmentation, encode_labels
 
 VOID = 0
 """Panoptic id of pixels without a segment."""
@@ -137,7 +137,7 @@ def labels_from_annotations(
         MaskCodeError: naming the annotation with a damaged mask.
         ValueError: naming the annotation whose class is not among ``names``.
     """
-    labels, covered = np.zeros(size, np.uint16), np.zeros(size, bool)
+    labels, covered = np.zeros(check_size(*size), np.uint16), np.zeros(size, bool)
     known = {name: i for i, name in enumerate(names)}
     for number, annotation in enumerate(found):
         who = f"annotation {annotation.get('id', number)}"

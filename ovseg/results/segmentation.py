@@ -14,7 +14,7 @@ from ovseg.datasets.files import write_json, write_labels
 from ovseg.results import coco, tools
 from ovseg.results.images import encode_png, write_image
 from ovseg.results.instances import Instance, instances_of
-from ovseg.rle import decode_rle, encode_labels
+from ovseg.rle import check_size, decode_rle, encode_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -335,7 +335,7 @@ class SegmentationResult:
         fill: str | None = None,
     ) -> SegmentationResult:
         """Of :meth:`to_polygons`."""
-        labels, covered = np.zeros(size, np.uint16), np.zeros(size, bool)
+        labels, covered = np.zeros(check_size(*size), np.uint16), np.zeros(size, bool)
         for name, parts in outlines.items():
             if name not in names:
                 raise ValueError(f"polygons of {name!r}, which is not among the {len(names)} names")

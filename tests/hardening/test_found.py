@@ -21,6 +21,7 @@ from ovseg.regions.loading import LoadRegions
 from ovseg.results import SegmentationResult
 from ovseg.retrieval import BankError
 from ovseg.retrieval.bank import read_facts
+from ovseg.rle import MaskCodeError
 from ovseg.text import Vocabulary
 from ovseg.text.vocabulary import VocabularyError
 from tests.bulk.jobs import WORDS, make_job, write_photos
@@ -220,6 +221,17 @@ def test_results_that_hold_something_else(out, kind, value):
         list(read(out, format=kind))
 
 
+def test_a_size_that_no_memory_holds(out):
+    path, manifest = next(out.rglob("coco.json")), next(out.rglob("manifest.json"))
+    document, facts = json.loads(path.read_text()), json.loads(manifest.read_text())
+    document["images"][1]["width"] = 2**31
+    path.write_text(json.dumps(document))
+    facts["files"]["greys/coco.json"]["bytes"] = path.stat().st_size
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(FolderError, match=r"photo 0001\.png cannot be read .*not the manifest's"):
+        list(read(out, format="coco"))
+
+
 def test_a_name_with_half_a_surrogate_pair_stands_on_the_page_as_its_code(out):
     path = next(out.rglob("manifest.json"))
     document = json.loads(path.read_text())
@@ -235,6 +247,14 @@ def test_facts_of_a_bank(tmp_path):
         (tmp_path / "bank.json").write_text(json.dumps(facts))
         with pytest.raises(BankError, match=message):
             read_facts(tmp_path)
+
+
+@pytest.mark.parametrize("make", [SegmentationResult.from_coco, SegmentationResult.from_polygons])
+@pytest.mark.parametrize("size", [(12, 2**31), (0, 4), (-3, 4)])
+def test_results_of_absurd_sizes(make, size):
+    nothing = [] if make == SegmentationResult.from_coco else {}
+    with pytest.raises(MaskCodeError, match="above the limit|a whole number of pixels is needed"):
+        make(nothing, ["cat"], size=size)
 
 
 def test_a_word_with_half_a_surrogate_pair_is_refused():

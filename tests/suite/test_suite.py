@@ -120,7 +120,7 @@ def test_a_killed_suite_goes_on(suite, tmp_path, capsys):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-m", "ovseg", *command], env=environment, stderr=subprocess.PIPE)
     first = out / "cells/right/one/cell.json"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not first.is_file() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -144,6 +144,7 @@ def training_cost(recipe: Path, clock: Clock, memory: PeakMemory) -> dict[str, f
     sample = SegDataSample(metainfo=dict(ori_shape=(side, side), ignore_index=255))
     sample.gt_sem_seg = PixelData(data=labels.repeat_interleave(32, 1)[None])
 
+    @torch.enable_grad()
     def step() -> None:
         losses = model([image], [sample], mode="loss")
         sum(value for name, value in losses.items() if "loss" in name).backward()
