@@ -36,6 +36,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "rle, 150 classes": ADE,
     "rle, three vocabularies (21, 150, 4)": (*VOC, *ADE, *WORDS),
     "rle, 2 processes": (*VOC, "--workers", "2"),
+    "rle, Ray, 1 actor": (*VOC, "--ray"),
+    "rle, Ray, 2 actors": (*VOC, "--workers", "2", "--ray"),
 }
 """What is compared; each with one thread per process."""
 
@@ -46,6 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--model", default="nano-photo")
     parser.add_argument("--short-side", default=None, type=int)
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS), metavar="RUN", help="of the speed")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--count", type=int, default=2000, help="photos of the soak")
     parser.add_argument("--csv", type=Path, required=True)
@@ -76,11 +79,11 @@ def _cpu(after: os.times_result, before: os.times_result) -> float:
 
 
 def speed(args: argparse.Namespace) -> list[dict[str, object]]:
-    """Medians of all :data:`RUNS`, taken in turn."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    """Medians of the runs, taken in turn."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in args.runs}
     for _ in range(args.repeats):
-        for name, options in RUNS.items():
-            found[name].append(command(args, options))
+        for name in args.runs:
+            found[name].append(command(args, RUNS[name]))
             print(name, found[name][-1], flush=True)
     rows: list[dict[str, object]] = []
     for name, runs in found.items():
