@@ -23,6 +23,7 @@ table {border-collapse: collapse; margin: 8px 0} th, td {padding: 5px 10px; bord
 th {font-weight: 600; background: var(--tint)} th:first-child, td:first-child, .text {text-align: left}
 .wide {overflow-x: auto} .good {color: var(--good)} .bad {color: var(--bad)} .open {color: var(--open)}
 .big {font-size: 17px; font-weight: 600} code {font-size: 12px; color: var(--soft); overflow-wrap: anywhere}
+td code {white-space: nowrap} td .small {display: inline-block; max-width: 40ch}
 figure {margin: 10px 0} figure img {max-width: 100%; height: auto; display: block; border: 1px solid var(--line)}
 figcaption {color: var(--soft); font-size: 13px; overflow-wrap: anywhere}
 .tiles {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); gap: 12px 24px}

@@ -107,6 +107,9 @@ class MixedPrecision(KeepsFloat32):
         ValueError: for another name, or for int8 on a machine that cannot.
     """
 
+    _settled: tuple[tuple, Settled] | None = None
+    """What was asked for when the precision was settled, and what it became."""
+
     def __init__(self, precision: str | None = None) -> None:
         super().__init__()
         self.precision_stated = precision is not None
@@ -123,8 +126,16 @@ class MixedPrecision(KeepsFloat32):
 
     @property
     def settled(self) -> Settled:
-        """What :attr:`precision` means on the device that holds the weights."""
-        return settle(self._precision, next(self.parameters()).device)
+        """What :attr:`precision` means on the device that holds the weights.
+
+        Settled at first use: another number of threads, for which another precision may be the fastest, does not change
+        the results of a model that is in use.
+        """
+        device = next(self.parameters()).device
+        asked = (self._precision, str(device), os.environ.get(ENVIRONMENT_VARIABLE))
+        if self._settled is None or self._settled[0] != asked:
+            self._settled = (asked, settle(self._precision, device))
+        return self._settled[1]
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """The context of the blocks."""

@@ -77,13 +77,14 @@ def html_page(suite: Suite, cells: Sequence[Cell]) -> str:
         for name, row in suite.published.items()
     ]
     judged = [cell for cell in cells if cell.ok is not None]
+    expected = [("as expected", f"{sum(bool(c.ok) for c in judged)} of {len(judged)}")] if suite.expected else []
     body = [
         f"<h1>{pages.text(suite.name)}</h1>",
         f'<p class="soft">{pages.text(_about(suite))}</p>',
         pages.cards(
             [
                 ("cells", f"{sum(c.mIoU is not None for c in cells)} of {len(cells)}"),
-                ("as expected", f"{sum(bool(c.ok) for c in judged)} of {len(judged)}"),
+                *expected,
                 ("seconds", f"{sum(c.seconds for c in cells):.0f}"),
             ]
         ),

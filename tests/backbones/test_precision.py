@@ -227,3 +227,21 @@ def test_processes_that_start_together_agree(folder):
     ]
     said = {process.communicate(timeout=300)[0] for process in processes}
     assert len(said) == 1 and all(process.returncode == 0 for process in processes)
+
+
+def test_another_number_of_threads_does_not_change_a_model_in_use(monkeypatch):
+    """A job that set --threads after it had loaded its model computed in bf16 what its record called fp32."""
+    monkeypatch.delenv(precision.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setattr(precision, "fastest", lambda device: "bf16" if torch.get_num_threads() == 1 else "fp32")
+    module = precision.MixedPrecision("auto")
+    module.weight = torch.nn.Parameter(torch.zeros(1))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert module.settled.base == "fp32"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert module.settled.base == "fp32", "settled at first use"
+    module.precision = "bf16"
+    assert module.settled.base == "bf16"
+    module.precision = "auto"
+    assert module.settled.base == "bf16", "asked anew"
+    monkeypatch.setenv(precision.ENVIRONMENT_VARIABLE, "fp32")
+    assert module.settled.base == "fp32"
