@@ -215,14 +215,20 @@ def counts_of(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 def committed(out: Path, shard: Shard) -> dict[str, int] | None:
     """The counts of a shard that is there and whole; ``None``: it is not."""
-    folder = shard_folder(out, shard)
+    manifest, _ = _judged(shard_folder(out, shard), shard)
+    return None if manifest is None else counts_of(manifest)
+
+
+def _judged(folder: Path, shard: Shard, hashes: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """The manifest of a shard that is there and whole, or ``None`` and what is wrong with it."""
     try:
         manifest = read_manifest(folder)
-    except (FileNotFoundError, NotADirectoryError, FolderError):
-        return None
-    if what_is_wrong(folder, manifest) is not None or manifest["shard"]["hash"] != shard.hash:
-        return None
-    return counts_of(manifest)
+    except (FileNotFoundError, NotADirectoryError, FolderError) as error:
+        return None, str(error)
+    problem = what_is_wrong(folder, manifest, hashes)
+    if problem is None and manifest["shard"]["hash"] != shard.hash:
+        problem = f"{folder} is a shard of another plan"
+    return (manifest, "") if problem is None else (None, problem)
 
 
 def what_is_wrong(folder: Path, manifest: Mapping[str, Any], hashes: bool = False) -> str | None:
@@ -261,14 +267,8 @@ def finished(out: Path, plan: Plan, hashes: bool = False) -> tuple[dict[int, dic
         folder = shard_folder(out, shard)
         if not folder.is_dir():
             continue
-        try:
-            manifest = read_manifest(folder)
-            problem = what_is_wrong(folder, manifest, hashes)
-            if problem is None and manifest["shard"]["hash"] != shard.hash:
-                problem = f"{folder} is a shard of another plan"
-        except (FileNotFoundError, FolderError) as error:
-            problem = str(error)
-        if problem is None:
+        manifest, problem = _judged(folder, shard, hashes)
+        if manifest is not None:
             found[shard.number] = manifest["counts"]
         else:
             wrong.append(problem)
