@@ -176,8 +176,8 @@ class PackedDataset(SegmentationDataset):
         key: column that names the samples; ``None``: the file and the number of the row.
         split: text file with one sample name per line; ``None``: every sample, in the order of the source.
         annotations: ``dict(type="ColourMasks", ...)`` where label maps are in colours.
-        reduce_zero_label, ignore_index, label_map, benchmark, on_error, pipeline, metainfo, indices, serialize_data,
-            test_mode, lazy_init: see :class:`SegmentationDataset`.
+        reduce_zero_label, ignore_index, label_map, benchmark, on_error: see :class:`SegmentationDataset`.
+        pipeline, metainfo, indices, serialize_data, test_mode, lazy_init: see :class:`SegmentationDataset`.
 
     Raises:
         DatasetNotFound: for a source or split file that is missing, unreadable, unclear, or holds none of the samples.
