@@ -16,7 +16,10 @@ LINKS = {
     "Issues": "/issues",
 }
 
+# By the path, not by a finder: that one loses to a folder named ovseg, the clone itself, where its parent is the working
+# folder or holds the script.
 setup(
+    options={"editable_wheel": {"mode": "compat"}},
     name="ovseg",
     version=VERSION,
     description="Open-vocabulary semantic segmentation: every method in one place, comparable, fast and tested",
