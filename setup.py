@@ -16,8 +16,8 @@ LINKS = {
     "Issues": "/issues",
 }
 
-# By the path, not by a finder: that one loses to a folder named ovseg, the clone itself, where its parent is the working
-# folder or holds the script.
+# By the path, not by a finder: a finder loses to a folder named ovseg, the clone itself, in the working folder or
+# beside the script.
 setup(
     options={"editable_wheel": {"mode": "compat"}},
     name="ovseg",
