@@ -1,4 +1,5 @@
-# Cascade-CLIP (Li et al., ICML 2024): prompts in a frozen CLIP ViT-B/16, words related to the photo, masks by cross-attention.
+# Cascade-CLIP (Li et al., ICML 2024): prompts in a frozen CLIP ViT-B/16, words related to the photo, masks by
+# cross-attention.
 model = dict(
     type="DecoderSegmentor",
     backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16", pos_embed="bilinear"),

@@ -1,4 +1,5 @@
-# ZegCLIP (Zhou et al., CVPR 2023): prompts in a frozen CLIP ViT-B/16, words related to the photo, masks by cross-attention.
+# ZegCLIP (Zhou et al., CVPR 2023): prompts in a frozen CLIP ViT-B/16, words related to the photo, masks by
+# cross-attention.
 model = dict(
     type="DecoderSegmentor",
     backbone=dict(type="ClipBackbone", weights="openai/ViT-B-16", pos_embed="bilinear"),

@@ -1,5 +1,5 @@
-# Context59's photos and zero-shot split (unseen: 0, 2, 3, 7, 9, 13, 17, 19, 31, 37 where VOC's 20 classes come
-# before the others: so the ten are those that zero-shot papers name, which the indices in the alphabetical order are not).
+# Context59's photos and zero-shot split (unseen: 0, 2, 3, 7, 9, 13, 17, 19, 31, 37 where VOC's 20 classes come before
+# the others: so the ten are those that zero-shot papers name, which the indices in the alphabetical order are not).
 _base_ = "./recipe.py"
 unseen = [
     "aeroplane",
