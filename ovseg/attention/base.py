@@ -28,11 +28,14 @@ class LastBlockAttention(nn.Module):
         post_norm: whether the tokens still need the tower's LayerNorm before projection.
         window_scope: ``'window'``: every window is computed on its own. ``'image'``: the method looks at all windows of
             an image together, so that the segmentor keeps them in one batch.
+        rewrites_tokens: the values are of tokens that were mixed or replaced first, each staying at its place: what is
+            explained (:mod:`ovseg.explain`) are the weights of values by the place where they are made.
     """
 
     needs_inputs: tuple[int, ...] = ()
     post_norm: bool = True
     window_scope: str = "window"
+    rewrites_tokens: bool = False
 
     def __init__(self, residual: bool = False, ffn: bool = False) -> None:
         super().__init__()

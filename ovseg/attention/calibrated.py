@@ -73,6 +73,8 @@ class CalibratedAttention(LastBlockAttention):
         ValueError: for unknown options or values out of range; at call time for towers without a class token.
     """
 
+    rewrites_tokens = True
+
     def __init__(
         self,
         outliers: str | None = "lof",

@@ -57,7 +57,7 @@ def read_upload(path: str | os.PathLike, limits: Limits) -> tuple[bytes, np.ndar
     try:
         return data, read_image(data, max_pixels=limits.pixels)
     except ImageReadError as error:
-        raise Refused(f"{path.name} is not shown: {error.reason.removesuffix(HOW_TO_READ_LARGER)}.") from error
+        raise Refused(f"{path.name} is not segmented: {error.reason.removesuffix(HOW_TO_READ_LARGER)}.") from error
 
 
 def read_words(text: str, limits: Limits) -> Vocabulary:

@@ -6,6 +6,10 @@ whatever the attention does with values it then does with marks, and the output 
 arrives at token i of the mark of token j is the weight with which j's value enters i: the attention matrix, without any
 attention's formula. Since values may be keys too (v-v attention), the marks are so small that their products with each
 other vanish; they lie in channels of their own, so that nothing cancels.
+
+An attention that mixes tokens before it takes their values (``rewrites_tokens``: SC-CLIP, SFP) hands on values that are
+no single token's. There the value made at a place gets the place's mark: the weights are those of its last block, and
+of the averages it takes afterwards.
 """
 
 from __future__ import annotations
@@ -55,10 +59,14 @@ class MarkedBlock:
         count: number of marks.
         read: filled by the last block; ``None``: another block, whose values are not marked.
         pad: give queries and keys zero channels, so that they stay as wide as the marked values.
+        places: ``[B, P + N, P + N]``: mark values by where they are made, not by their tokens' own marks.
     """
 
-    def __init__(self, block: Block, width: int, count: int, read: Read | None, pad: bool) -> None:
+    def __init__(
+        self, block: Block, width: int, count: int, read: Read | None, pad: bool, places: Tensor | None = None
+    ) -> None:
         self.block, self.width, self.count, self.read, self.pad = block, width, count, read, pad
+        self.places = places
         self.num_heads, self.scale = block.num_heads, block.scale
 
     def __call__(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
@@ -109,7 +117,11 @@ class MarkedBlock:
         if self.read is None or y.shape[-1] == self.width:
             return v
         self.read.values.append(v)
-        marks = y[..., self.width : self.width + self.count] * EPSILON
+        if self.places is None:
+            marks = y[..., self.width : self.width + self.count]
+        else:  # without the tokens before the patches these are the last ones
+            marks = self.places[:, -y.shape[1] :]
+        marks = marks * EPSILON
         return torch.cat([v, marks[:, :, None].expand(-1, -1, self.num_heads, -1)], -1)
 
 
@@ -122,14 +134,17 @@ class MarkedTower:
         read: what the last block's pieces are given is written here.
         pad: see :class:`MarkedBlock`.
         everywhere: the inputs of the other blocks carry marks too.
+        places: see :class:`MarkedBlock`.
     """
 
-    def __init__(self, tower: Tower, count: int, read: Read, pad: bool, everywhere: bool) -> None:
+    def __init__(
+        self, tower: Tower, count: int, read: Read, pad: bool, everywhere: bool, places: Tensor | None = None
+    ) -> None:
         self._tower, width = tower, tower.width
         *others, last = tower.blocks
         if everywhere:
             others = [MarkedBlock(block, width, count, None, pad=False) for block in others]
-        self.blocks = [*others, MarkedBlock(last, width, count, read, pad)]
+        self.blocks = [*others, MarkedBlock(last, width, count, read, pad, places)]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._tower, name)
@@ -149,17 +164,24 @@ def _beside(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tens
     return torch.cat([function(x[..., :width]), x[..., width:]], -1)
 
 
-def marked_context(context: AttentionContext, window: int, read: Read, pad: bool, everywhere: bool) -> AttentionContext:
-    """A context in which token t of one window carries mark t; arguments as of :class:`MarkedTower`."""
+def marked_context(
+    context: AttentionContext, window: int, read: Read, pad: bool, everywhere: bool, by_place: bool
+) -> AttentionContext:
+    """A context in which token t of one window carries mark t; arguments as of :class:`MarkedTower`.
+
+    ``by_place``: tokens carry none, and what the last block makes at place t gets mark t.
+    """
     count = context.x.shape[1]
-    marks = context.x.new_zeros(len(context.x), count, 2 * count)
-    marks[window, :, :count] = torch.eye(count, device=marks.device)
+    own = context.x.new_zeros(len(context.x), count, count)
+    own[window] = torch.eye(count, device=own.device)
+    places, carried = (own, torch.zeros_like(own)) if by_place else (None, own)
+    marks = F.pad(carried, (0, count))
 
     def carrying(x: Tensor) -> Tensor:
         return torch.cat([x, marks], -1)
 
     inputs = {i: carrying(x) for i, x in context.inputs.items()} if everywhere else context.inputs
-    tower = MarkedTower(context.tower, count, read, pad, everywhere)
+    tower = MarkedTower(context.tower, count, read, pad, everywhere, places)
     return replace(context, x=carrying(context.x), inputs=inputs, tower=tower)
 
 
@@ -185,12 +207,13 @@ def read_attention(
     """
     width, count = context.x.shape[-1], context.x.shape[1]
     plain, name, reasons = attention(context), type(attention).__name__, []
+    by_place = getattr(attention, "rewrites_tokens", False)  # any callable may be an attention
     # Operators want q, k and v of one width, an attention that takes its scale from q's does not. Values of earlier
     # layers' tokens count where there are some; an attention whose own layers read these tokens wants them bare.
     for everywhere, pad in ((True, True), (True, False), (False, True), (False, False)):
         read = Read()
         try:
-            found = attention(marked_context(context, window, read, pad, everywhere))
+            found = attention(marked_context(context, window, read, pad, everywhere, by_place))
         except AttentionNotReadable as error:
             raise AttentionNotReadable(f"{name} cannot be read: {error}") from error
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -220,8 +243,8 @@ def _close(one: Tensor, other: Tensor) -> bool:
 def _explained(read: Read, window: int) -> bool:
     """Whether weights times values are what the output projection was given, in every call."""
     for mixed, arrived in read.mixed:
-        fitting = [v[window] for v in reversed(read.values) if v.shape[1] == arrived.shape[-1]]
-        sums = (torch.einsum("nht,thc->nhc", arrived[window], v) for v in fitting)
+        fitting = [v[window] for v in reversed(read.values) if v.shape[1] <= arrived.shape[-1]]
+        sums = (torch.einsum("nht,thc->nhc", arrived[window][..., -len(v) :], v) for v in fitting)
         if not any(_close(total, mixed[window]) for total in sums):
             return False
     return True

@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     ask(window, "grass, sky", PHOTO)
     classes(window, {"grass", "sky"})
     for words, photo, told in (
-        ("grass, sky", broken, "broken.jpg is not shown: truncated JPEG"),
+        ("grass, sky", broken, "broken.jpg is not segmented: truncated JPEG"),
         ("grass, sky", large, "the limit is 500,000. Make it smaller."),
     ):
         window.click("#photo button[aria-label='Remove Image']")

@@ -1,5 +1,7 @@
 """What explain says of whole methods, against what the methods do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from mmengine.config import Config
 
 import ovseg
 from ovseg import explain
-from ovseg.apis import available_methods, has_own_config, method_config
+from ovseg.apis import available_methods, config_root, has_own_config, method_config
 from ovseg.explain.embeddings import patch_embeddings
+from tests.segmentors import test_mask as mask_parts
 from tests.segmentors.test_decoder import build, photos  # noqa: F401
+
+build_mask = mask_parts.build
 
 PHOTO = np.kron(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
 WORDS = {"cat": ["kitten"], "grass": [], "sofa": ["couch", "settee"]}
@@ -71,17 +76,17 @@ def test_attention_of_the_nearest_window(naclip):
 
 ROWS = {
     "clip": 1, "clearclip": 1, "cliper": 1, "cliptrase": 3, "corrclip": 2.5, "itaclip": 2, "maskclip": 1,
-    "naclip_pamr": 1, "proxyclip": 1, "radseg": 1, "sclip": 2, "trident": 1,
+    "naclip_pamr": 1, "proxyclip": 1, "radseg": 1, "scclip": 2, "sclip": 2, "sfp": 2, "trident": 1,
 }  # fmt: skip
 
 
 EMBEDDED = [method for method in available_methods() if has_own_config(method, "nano")]
 
 
-NOT_LINEAR = ("decomposition", "scclip", "sfp")
+NO_ATTENTION = ("decomposition",)
 
 
-@pytest.mark.parametrize("method", [method for method in EMBEDDED if method not in {"naclip", *NOT_LINEAR}])
+@pytest.mark.parametrize("method", [method for method in EMBEDDED if method not in {"naclip", *NO_ATTENTION}])
 def test_rows_sum_to_what_the_method_adds_up(method):
     found = explain.attention_at(encoded(method), AT)
     assert found.total == pytest.approx(ROWS[method], abs=1e-4) if method in ROWS else found.total > 0
@@ -102,10 +107,30 @@ def test_trident_mixes_windows_of_the_whole_photo():
     assert sum(part.any() for part in found.weights) > 1
 
 
-@pytest.mark.parametrize("method", NOT_LINEAR)
+@pytest.mark.parametrize("method", NO_ATTENTION)
 def test_what_cannot_be_read_is_said(method):
-    with pytest.raises(explain.AttentionNotReadable, match="(Decomposed|Calibrated)Attention cannot be read"):
+    with pytest.raises(explain.AttentionNotReadable, match="DecomposedAttention cannot be read: it takes the last"):
         explain.attention_at(encoded(method), AT)
+
+
+DECODERS = [
+    path.name
+    for path in sorted((Path(config_root()) / "nano").glob("*.py"))
+    if Config.fromfile(path).get("model", {}).get("type") == "DecoderSegmentor"
+]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_trained_decoders_of_the_small_configs_have_heat_maps_and_say_so(name):
+    """A recipe that has not run has random weights, which does not matter here."""
+    config = Config.fromfile(Path(config_root()) / "nano" / name)
+    segmenter = ovseg.load(config, precision="fp32", short_side=96)
+    segmenter.set_vocabulary(WORDS)
+    one = segmenter.encode(PHOTO)
+    for function in (explain.attention_at, explain.words_at):
+        with pytest.raises(ValueError, match="trained decoder: .*heat maps and errors are for it too"):
+            function(one, AT)
+    assert explain.heat_maps(one).maps.shape[0] >= 1
 
 
 def test_reading_leaves_the_photo_as_it_was():
@@ -218,3 +243,18 @@ def test_a_trained_decoder_has_heat_maps_and_no_patches_to_look_at(build):  # no
             function(one, (5, 5))
     with pytest.raises(ValueError, match="trained decoder"):
         explain.embedding_colours(one)
+
+
+@pytest.mark.parametrize("decoder", [mask_parts.fcclip(), mask_parts.maft()], ids=["fcclip", "maft_plus"])
+def test_mask_transformers_have_heat_maps_and_no_patches_to_look_at(build_mask, decoder):
+    model = build_mask(decoder)
+    image = mask_parts.picture(70, 90)
+    record = model.encode([model.prepare(image, (70, 90))])[0]
+    one = ovseg.EncodedImage(model, None, record, image.permute(1, 2, 0).numpy(), model.watch())
+    for function in (explain.attention_at, explain.words_at):
+        with pytest.raises(ValueError, match="MaskSegmentor decides by a trained decoder"):
+            function(one, (5, 5))
+    with pytest.raises(ValueError, match="trained decoder"):
+        explain.embedding_colours(one)
+    found = explain.heat_maps(one, classes=["grass", "cat"])
+    assert found.maps.shape == (2, 70, 90) and np.isfinite(found.maps).all()

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.attention import (
+    CalibratedAttention,
     DecomposedAttention,
     DinoiserAttention,
     FusedAttention,
@@ -156,6 +157,49 @@ def test_dinoiser_pools_after_the_block(context, monkeypatch):
     torch.testing.assert_close(found[:, 1:], want / (want.sum(-1, keepdim=True) + 1e-6), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("outliers", [None, "norm"])
+@pytest.mark.parametrize("similarity", ["mean", "thresholded"])
+def test_calibrated_attention_by_the_places_of_its_values(context, similarity, outliers):
+    """Its tokens are mended and averaged before their values are taken: weights are of what stands at a place then."""
+    layers = dict(similarity_layer=-2, late_layer=-3, multi_layers=(-3, -2))
+    attention = CalibratedAttention(outliers, similarity=similarity, count=3, multi_terms=(), **layers)
+    found = weights(attention, context)
+
+    def cosines(tokens):
+        unit = F.normalize(tokens[:, 1:], dim=-1)[1]
+        return unit @ unit.T
+
+    def averages(cosine):
+        kept = torch.where(cosine >= attention.threshold, cosine, 0.0)
+        return kept / (kept.sum(-1, keepdim=True) + 1e-6)
+
+    late = averages(cosines(context.inputs[1]))
+    assert not found[:, 0].any(), "the class token has no value here"
+    # averaging rows that sum to 1 twice: the last block's and those of the sum of layers
+    torch.testing.assert_close(found.sum(-1), 2 * late.sum(-1), atol=1e-5, rtol=1e-5)
+    if outliers is not None:
+        return
+    cosine = cosines(context.inputs[2])
+    kept = cosine if similarity == "mean" else torch.where(cosine >= attention.threshold, cosine, 0.0)
+    least = cosine.mean() if similarity == "mean" else max(attention.threshold, float(kept.mean()))
+    shared = (3.0 * cosine).masked_fill(cosine < least, -torch.inf).softmax(-1)
+    block = context.tower.visual.transformer.resblocks[-1]
+    x = averages(cosine) @ context.x[1, 1:]
+    k = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)[1]
+    k = k.unflatten(-1, (2, 32)).transpose(0, 1)
+    own = (k @ k.mT / 32**0.5).softmax(-1).mean(0)
+    torch.testing.assert_close(found[:, 1:], late @ ((shared + own) / 2 + shared), atol=1e-5, rtol=1e-4)
+
+
+class Bounded(LastBlockAttention):
+    """Rewrites its tokens, and weighs something else than their values."""
+
+    rewrites_tokens = True
+
+    def mix(self, q, k, v, context):
+        return F.scaled_dot_product_attention(q, k, v.tanh(), scale=context.tower.blocks[-1].scale)
+
+
 class OwnScale(LastBlockAttention):
     """Takes its scale from the width of q, as many notebooks do."""
 
@@ -202,6 +246,7 @@ class Around(LastBlockAttention):
     [
         (Rectified(), "not linear in the values"),
         (Squared(), "not linear in the values"),
+        (Bounded(), "not linear in the values"),
         (NoValues(), "does not take all its values through the last block"),
         (Around(), "does not run on values with marks"),
         (DecomposedAttention(layers=2), "takes the last norm apart"),
