@@ -22,10 +22,26 @@ from ovseg.evaluation import SegMetric
 from ovseg.segmentors import OpenVocabSegmentor
 from tools.benchmarking.clock import Clock, PeakMemory
 from tools.benchmarking.methods import Job
+from tools.benchmarking.straightforward import Straightforward
 
 STAGES = ("load", "windows", "CLIP", "guide", "SAM", "attention", "stitch", "refine", "argmax", "metric", "rest")
 """``CLIP`` is all blocks but the last, the projection and the cosines; ``attention`` the last block in the method's
 own way; ``SAM`` the photo encoder or the source of regions; ``rest`` what lies between."""
+
+
+STITCHING = (
+    "slide",
+    "window",
+    "resized",
+    "support",
+    "upsampled",
+    "splice",
+    "aggregate",
+    "aggregated",
+    "solve",
+    "graph",
+)
+"""Steps of straightforward forms between a window's features and maps of the photo."""
 
 
 @dataclass
@@ -147,9 +163,10 @@ class Tracer:
         return StageFigures(dict(seconds), dict(self._flops), dict(self._peaks))
 
     @contextmanager
-    def attached(self, model: OpenVocabSegmentor) -> Iterator[None]:
+    def attached(self, model: OpenVocabSegmentor | Straightforward) -> Iterator[None]:
         """The model's components report to this tracer inside the ``with`` block."""
-        points = [(owner, name, stage) for owner, name, stage in boundaries(model) if hasattr(owner, name)]
+        known = steps_of(model) if isinstance(model, Straightforward) else boundaries(model)
+        points = [(owner, name, stage) for owner, name, stage in known if hasattr(owner, name)]
         undo = [self._wrap(*point) for point in points]
         try:
             yield
@@ -235,6 +252,20 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
     points += [(refiner, name, "refine") for refiner in model.refiners for name in ("prepare", "apply")]
     points += [(kind, "__call__", "refine") for kind in {type(refiner) for refiner in model.label_refiners}]
     return points
+
+
+def steps_of(form: Straightforward) -> list[tuple[Any, str, str]]:
+    """``(owner, method, stage)`` of a straightforward form, in the stages of :func:`boundaries`."""
+    stages = {
+        **dict.fromkeys(("encode", "hidden", "encode_copies", "project"), "CLIP"),
+        **dict.fromkeys(("guide", "whole_guide"), "guide"),
+        "encode_photo": "SAM",
+        **dict.fromkeys(("features", "attended", "features_of_photo"), "attention"),
+        **dict.fromkeys(STITCHING, "stitch"),
+        "refine": "refine",
+        **dict.fromkeys(("classes", "decide", "cut"), "argmax"),
+    }
+    return [(form, name, stage) for name, stage in stages.items()]
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:
