@@ -1,4 +1,4 @@
-"""SC-CLIP, SFP, LPOSS, ResCLIP and SegEarth-OV the straightforward way; see :mod:`tools.benchmarking.straightforward`."""
+"""SC-CLIP, SFP, LPOSS, ResCLIP, SegEarth-OV the straightforward way; see :mod:`tools.benchmarking.straightforward`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tools.benchmarking.straightforward import Guided, MaskClip, Straightforward
 
 
 class ScClip(Straightforward):
-    """SC-CLIP, and SFP by its options. Outliers are repaired one by one; every similarity is a full matrix, repeated for
-    every head in the last block."""
+    """SC-CLIP, and SFP by its options. Outliers are repaired one by one; every similarity is a full matrix, repeated
+    for every head in the last block."""
 
     def features(self, pixels: Tensor, ids: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         attention = self.model.attention
@@ -35,7 +35,7 @@ class ScClip(Straightforward):
         return self.project(self.visual.ln_post(both))[None], grid
 
     def outliers(self, inputs: list[Tensor]) -> Tensor:
-        """bool ``[N]``: by the local outlier factor (SC-CLIP), or by the attention of the block before the last (SFP)."""
+        """bool ``[N]``: by the local outlier factor (SC-CLIP), or by the attention of the last block but one (SFP)."""
         if self.model.attention.outliers == "lof":
             return self.sparse_ones(inputs[-1][0, 1:])
         q, k, _ = (split_heads(t, self.heads) for t in clip_qkv(self.early[-1], inputs[-2]))
@@ -162,7 +162,7 @@ class Lposs(Guided, MaskClip):
 
 
 class ResClip(Straightforward):
-    """Two passes of the last block with a matrix of every head; in between PAMR and labels of all queries at full size."""
+    """Two passes of the last block with a matrix of every head; PAMR and labels of all queries at full size between."""
 
     def features(self, pixels: Tensor, ids: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         inputs, grid = self.hidden(pixels)

@@ -1,6 +1,7 @@
 """dino.txt, VIP, Talk2DINO and RADSeg the straightforward way; see :mod:`tools.benchmarking.straightforward`.
 
-Their image encoders are timm's, with a text tower that was trained for these. Blocks before the methods' own are timm's.
+Their image encoders are timm's, with a text tower that was trained for these. Blocks before the methods' own are
+timm's.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def speed_rows(
     Args:
         config: of a method with a straightforward form; the file's name begins with the method's.
         photo: what is segmented.
-        precisions: from :func:`precisions_here`. The straightforward form runs in fp32, and under bf16 autocast too where
-            there are more than fp32.
+        precisions: from :func:`precisions_here`. The straightforward form runs in fp32, and under bf16 autocast, too,
+            where there are more than fp32.
         repeats: timed runs of a side after one that warms up.
         clock: what time is.
         rates: of this machine, measured in the same process.

@@ -223,7 +223,7 @@ def measure_stages(
 
 
 def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
-    """``(owner, method, stage)`` of a segmentor's components.
+    """``(owner, method, stage)`` of a segmentor's components, as far as it has them.
 
     Special methods are looked up on the class, so their owner is the class of the component.
     """
@@ -239,11 +239,13 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
         (model.backbone, "project", "CLIP"),
         (*comparison, "CLIP"),
         (model.attention, "forward", "attention"),
-        *((model.stitch, name, "stitch") for name in ("gather",) if hasattr(model.stitch, name)),
-        (model.stitch, "merge", "stitch"),
+        (model.attention, "again", "attention"),
+        *((model.stitch, name, "stitch") for name in ("encode", "gather", "score", "merge")),
+        *((getattr(model.stitch, "upsampler", None), name, "stitch") for name in ("kernels", "upsample", "lengths")),
         (model, "refine", "refine"),
         (type(model.head), "__call__", "argmax"),
     ]
+    points += [(model.guide, name, "guide") for name in ("dense", "cut", "region_means")]
     points += [
         (part, "forward", stage) for part, stage in ((model.guide, "guide"), (model.photo_encoder, "SAM")) if part
     ]
@@ -251,7 +253,7 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
         points.append((type(model.regions), "__call__", "SAM"))
     points += [(refiner, name, "refine") for refiner in model.refiners for name in ("prepare", "apply")]
     points += [(kind, "__call__", "refine") for kind in {type(refiner) for refiner in model.label_refiners}]
-    return points
+    return [point for point in points if hasattr(point[0], point[1])]
 
 
 def steps_of(form: Straightforward) -> list[tuple[Any, str, str]]:

@@ -283,7 +283,7 @@ class CorrClip(Guided):
         return self.project(sum(parts)), guide_grid
 
     def encode_copies(self, pixels: Tensor, copies: int, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Tokens ``[1, copies + 1 + N, d]`` that enter the last block, and what every block before gave without copies."""
+        """Tokens ``[1, copies + 1 + N, d]`` that enter the last block, and what those before gave, without copies."""
         x, _ = clip_embed(self.visual, pixels, self.model.backbone.pos_embed)
         x, outputs = torch.cat([x[:, :1].expand(-1, copies, -1), x], dim=1), []
         for block in self.early:

@@ -12,7 +12,9 @@ from ovseg.retrieval import BankWriter
 from ovseg.weights import LoadedClip, get_card
 from tests.small_guides import use_small_guides
 from tests.small_models import small_clip
+from tools.benchmarking.clock import Clock
 from tools.benchmarking.speed import FORMS
+from tools.benchmarking.stages import STAGES, Tracer, steps_of
 
 WORDS = ["sky; wall", "cat", "dog; puppy", "grass"]
 VARIANTS = {
@@ -133,6 +135,25 @@ def test_it_runs_under_autocast(method, bank):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         labels = slow(photo(), (130, 190), photo(130, 190), regions)
     assert labels.shape == (130, 190)
+
+
+@pytest.mark.parametrize("method", ["sfp", "corrclipv2-bank", "vip", "talk2dino", "radseg", "segearth", "sclip-photo"])
+def test_stages_of_both_sides(method, bank):
+    """What is compared stage by stage: both sides say where their time goes, and no method stays wrapped."""
+    model = build(method, VARIANTS[method][0], bank)
+    regions = region_ids() if method in REGIONS else None
+    slow = FORMS[method](model)
+    for side, run in (
+        (model, lambda: model.predict([model.prepare(photo(), (130, 190), photo(130, 190), regions)])),
+        (slow, lambda: slow(photo(), (130, 190), photo(130, 190), regions)),
+    ):
+        tracer = Tracer(Clock())
+        with tracer.attached(side):
+            seconds = tracer.run(run).seconds
+        assert {"CLIP", "attention", "stitch", "argmax"} <= set(seconds)
+        assert ("guide" in seconds) == (method == "corrclipv2-bank")
+        assert set(seconds) <= set(STAGES)
+    assert not any(name in vars(slow) for _, name, _ in steps_of(slow))
 
 
 def test_a_changed_setting_changes_labels():
