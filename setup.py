@@ -16,7 +16,10 @@ LINKS = {
     "Issues": "/issues",
 }
 
+# By the path, not by a finder: a finder loses to a folder named ovseg, the clone itself, in the working folder or
+# beside the script.
 setup(
+    options={"editable_wheel": {"mode": "compat"}},
     name="ovseg",
     version=VERSION,
     description="Open-vocabulary semantic segmentation: every method in one place, comparable, fast and tested",

@@ -158,6 +158,9 @@ class DecodedScoreMap:
         parts: what it gave for each of its inputs (windows, the photo as a whole); their sum is the score.
         activation: of the logits, before they are brought to the photo's size, e.g. :func:`torch.sigmoid`.
         joint: the activation looks at all queries of a pixel together (a softmax over them).
+
+    Attributes:
+        offset: ``[Q]``, added to the scores of each query; ``None``: nothing.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class DecodedScoreMap:
         joint: bool = False,
     ) -> None:
         self.parts, self.activation, self.joint = list(parts), activation, joint
+        self.offset: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -189,7 +193,8 @@ class DecodedScoreMap:
         wanted = slice(None) if self.joint else queries
         blocks = (part.block(self.activation, wanted, rows, columns) for part in self.parts)
         scores = sum(block for block in blocks if block is not None)
-        return scores[queries] if self.joint else scores
+        scores = scores[queries] if self.joint else scores
+        return scores if self.offset is None else scores + self.offset[queries, None, None]
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice, Tensor]]:
         """As :meth:`ScoreMap.blocks`."""

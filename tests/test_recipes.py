@@ -21,6 +21,12 @@ RECIPES = [
     "maskclip_plus/maskclip_plus_resnet101_voc20_train.py",
     "maskclip_plus/maskclip_plus_resnet101_context59_train.py",
     "maskclip_plus/maskclip_plus_resnet101_coco_stuff_train.py",
+    *(
+        f"{method}/{method}_vitb16_{data}_{kind}.py"
+        for method in ("zegclip", "cascade_clip")
+        for data in ("voc20", "context59", "coco_stuff")
+        for kind in ("train", "transductive_train")
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -118,8 +119,12 @@ def is_first_process(launcher: str) -> bool:
     return os.environ.get(variable, "0") == "0"
 
 
-def count(text: str) -> int:
-    """A whole number of at least 1, as argparse's ``type``."""
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+def number(text: str, least: int = 0) -> int:
+    """A whole number of at least ``least``, as argparse's ``type``."""
+    if not text.strip().isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
     return int(text)
+
+
+count = functools.partial(number, least=1)
+"""A whole number of at least 1, as argparse's ``type``."""

@@ -5,6 +5,9 @@
     ovseg data check --images photos --masks masks --classes names.txt
     ovseg data check --packed 'val-*.parquet' --classes names.txt
 
+Where 12 photos or more can be used, nano-photo looks at 48 of them (``--look``): class names that fit only when all
+labels are moved by one are told.
+
 Exit status 0 only when nothing is wrong. What is found by mistake, or meant, is passed over with ``--allow KIND``.
 """
 
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ovseg.arguments import suggestion
-from ovseg.cli._arguments import count
+from ovseg.cli._arguments import count, number
 from ovseg.cli._folder import add_folder_arguments, folder_config, is_folder
 from ovseg.cli._output import emit, say
 from ovseg.cli._status import DONE, PART
@@ -47,6 +50,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--per-class", action="store_true", help="print pixels of all classes")
     parser.add_argument("--allow", nargs="+", default=[], metavar="KIND", help="findings that are meant")
     parser.add_argument("--workers", type=count, default=min(4, os.cpu_count() or 1), help="threads that read")
+    parser.add_argument(
+        "--look",
+        type=number,
+        default=48,
+        metavar="N",
+        help="photos that nano-photo looks at, whether the class names fit them (default 48; 0: none)",
+    )
     add_folder_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -99,6 +109,27 @@ def check_benchmark(
     return check_dataset(dataset, BENCHMARKS[name], console, allowed, workers), dataset
 
 
+def look_at(report: CheckReport, dataset: SegmentationDataset, photos: int, console: Console | None) -> None:
+    """Add to a report what nano-photo says of the class names.
+
+    Args:
+        photos: how many it looks at.
+    """
+    from ovseg.datasets.check.naming import naming
+    from ovseg.datasets.findings import Finding
+    from ovseg.nano.looking import look
+    from ovseg.text.vocabulary import VocabularyError
+
+    try:
+        looked = look(dataset, photos, console)
+    except VocabularyError as error:
+        told = f"nano-photo cannot look for the class names: {error}"
+        report.findings.append(Finding("names", told, wrong=False))
+        return
+    report.looked = looked.to_dict()
+    report.findings += naming(looked, report.names)
+
+
 def print_report(report: CheckReport, per_class: bool = False) -> None:
     """The report as text on stdout: numbers, notes, what is wrong, the verdict."""
     labelled = int(report.pixels.sum())
@@ -119,6 +150,15 @@ def print_report(report: CheckReport, per_class: bool = False) -> None:
     if report.absent:
         more = f" and {len(report.absent) - 10} more" if len(report.absent) > 10 else ""
         say(f"classes that never occur: {', '.join(report.absent[:10])}{more}", stderr=False)
+    if report.looked and "agreement" in report.looked:
+        agreement = report.looked["agreement"]
+        assert isinstance(agreement, dict)
+        say(
+            f"nano-photo looked at {report.looked['photos']} photos: a class beats {100 * agreement[0]:.0f} of 100 "
+            f"other names where it lies (moved by -1: {100 * agreement[-1]:.0f}, by +1: {100 * agreement[1]:.0f}; "
+            "50 is chance)",
+            stderr=False,
+        )
     for finding in report.findings:
         is_wrong = finding.wrong and finding.kind not in report.allowed
         say(f"{'WRONG' if is_wrong else 'note'} {finding.kind}: {finding.message}", "red" if is_wrong else None, False)
@@ -130,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
     """Check; returns the exit status."""
     from ovseg.datasets import BENCHMARKS
     from ovseg.datasets.check import check_dataset, draw_samples
+    from ovseg.datasets.check.naming import FEWEST_PHOTOS
     from ovseg.datasets.errors import DatasetNotFound
 
     console = Console(stderr=True)
@@ -153,6 +194,8 @@ def run(args: argparse.Namespace) -> int:
         say(f"error: {error}", "red", stderr=False)
         emit("error", error=str(error), exit_status=PART)
         return PART
+    if min(args.look, report.images - len(report.failures)) >= FEWEST_PHOTOS:
+        look_at(report, dataset, args.look, console)
     if args.picture is not None:
         from ovseg.results.images import write_image
 

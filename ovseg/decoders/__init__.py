@@ -8,6 +8,7 @@ from ovseg.decoders.framing import CropsAndWhole, Framing, SlidingCrops, WholePh
 from ovseg.decoders.gradual_fusion import GradualFusionDecoder
 from ovseg.decoders.mask_decoder import MaskDecoder
 from ovseg.decoders.ovseg import OvSegDecoder
+from ovseg.decoders.relation import RelationDecoder
 from ovseg.decoders.side_adapter import SideAdapterDecoder
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MaskDecoder",
     "OvSegDecoder",
     "Prediction",
+    "RelationDecoder",
     "SideAdapterDecoder",
     "SlidingCrops",
     "WholePhoto",

@@ -22,6 +22,7 @@ class Encoder(Protocol):
 
     tower: Tower
     clip: nn.Module
+    pos_embed: str
 
     def __call__(self, images: Tensor, record: Sequence[int] = (), depth: int | None = None) -> AttentionContext: ...
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ovseg.class_files import read_class_file
 from ovseg.decoders import Features, Prediction
 from ovseg.describing import plain
 from ovseg.float32 import exact_convolutions
@@ -18,7 +20,8 @@ from ovseg.scores import DecodedScoreMap
 from ovseg.segmentors.photos import PhotoSegmentor
 from ovseg.segmentors.records import EncodedPhoto, Wording
 from ovseg.text import Vocabulary
-from ovseg.training import choose_words, select_trained
+from ovseg.training import choose_words, pseudo_labelled, renumbered, select_trained
+from ovseg.training.losses import check_labels
 from ovseg.weights.needed import told_together
 
 
@@ -39,12 +42,20 @@ class DecoderSegmentor(PhotoSegmentor):
             vocabulary. They are encoded in every iteration where CLIP's text tower trains.
         words_per_step: so many of them are compared in one iteration: those that the label maps show, and others chosen
             at random by the content of the batch (so that a resumed training chooses the same); ``None``: all.
+        unseen: names among the words of training whose pixels count as unlabelled and that are not compared; a class
+            file of them.
+        lower_seen: taken from the scores of the other words of training when photos are segmented, which training
+            favours (calibrated stacking, Chao et al., ECCV 2016).
         label_refiners: see :class:`PhotoSegmentor`.
         supervision: what the parts were trained on, for the result row.
         **words: see :class:`ovseg.segmentors.words.WordModel`.
 
     Raises:
-        ValueError: for patterns without a parameter.
+        ValueError: for patterns without a parameter, or unseen words that are no words of training.
+
+    Attributes:
+        self_training: pixels without a seen class are labelled with the likeliest unseen one, and all words compared;
+            switched by :class:`ovseg.engine.hooks.SelfTrainingHook`.
     """
 
     @torch.inference_mode(False)
@@ -59,6 +70,8 @@ class DecoderSegmentor(PhotoSegmentor):
         trained: Sequence[str] = (),
         training_vocabulary: Vocabulary | str | Sequence | Mapping | None = None,
         words_per_step: int | None = None,
+        unseen: Sequence[str] | str = (),
+        lower_seen: float = 0.0,
         label_refiners: Sequence[dict] = (),
         supervision: str = "CLIP: image-text pairs; decoder: masks with classes",
         **words: Any,
@@ -74,6 +87,9 @@ class DecoderSegmentor(PhotoSegmentor):
         self.supervision = supervision
         self.training_vocabulary = None if training_vocabulary is None else Vocabulary.of(training_vocabulary)
         self.words_per_step = words_per_step
+        self.unseen = tuple(read_class_file(Path(unseen)).entries if isinstance(unseen, str) else unseen)
+        self.lower_seen, self.self_training = float(lower_seen), False
+        self._check_unseen()
         select_trained(self, trained)
 
     def train(self, mode: bool = True) -> DecoderSegmentor:
@@ -104,7 +120,13 @@ class DecoderSegmentor(PhotoSegmentor):
     def score_map(self, encoded: EncodedPhoto, wording: Wording) -> DecodedScoreMap:
         """The decoder's scores of an encoded photo."""
         prediction = self.decoder(encoded.features, wording.queries.text)
-        return self.framing.merge(prediction, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
+        scores = self.framing.merge(prediction, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
+        if self.lower_seen:
+            seen = set().union(*(names for names in self._training_names() if names.isdisjoint(self.unseen)))
+            lowered = [not seen.isdisjoint(names) for names in names_of(wording.vocabulary)]
+            per_class = -self.lower_seen * torch.tensor(lowered, dtype=torch.float32)
+            scores.offset = per_class.to(prediction.maps.device)[wording.queries.query_to_class]
+        return scores
 
     def features(self, frames: Tensor) -> Features:
         """What the decoder keeps of normalised inputs ``[B, 3, H, W]``."""
@@ -141,9 +163,36 @@ class DecoderSegmentor(PhotoSegmentor):
         labels = labels.to(self.backbone.mean.device)
         ignore = data_samples[0].get("ignore_index", 255)
         words = None
+        if self.unseen:
+            return self._zero_shot_loss(inputs, labels, ignore)
         if self.words_per_step is not None:
             words, labels = choose_words(labels, len(self.words_of_training()), self.words_per_step, ignore)
         return self.criterion(self.decode(inputs, words), labels, ignore)
+
+    def _zero_shot_loss(self, inputs: Sequence[Tensor], labels: Tensor, ignore: int) -> dict[str, Tensor]:
+        """The losses of a training that may not know the labels of some words."""
+        classes = names_of(self.words_of_training())
+        unseen = [i for i, names in enumerate(classes) if not names.isdisjoint(self.unseen)]
+        check_labels(labels[labels != ignore], len(classes))
+        if self.self_training:
+            prediction = self.decode(inputs)
+            return self.criterion(prediction, pseudo_labelled(labels, prediction.maps, unseen, ignore), ignore)
+        seen = [i for i in range(len(classes)) if i not in unseen]
+        return self.criterion(self.decode(inputs, seen), renumbered(labels, seen, len(classes), ignore), ignore)
+
+    def _training_names(self) -> list[set[str]]:
+        vocabulary = self.training_vocabulary or self.vocabulary
+        return names_of(vocabulary) if vocabulary is not None else []
+
+    def _check_unseen(self) -> None:
+        known = set().union(*self._training_names())
+        if (self.unseen or self.lower_seen) and not known:
+            raise ValueError("unseen and lower_seen are about the words of training: set training_vocabulary")
+        strange = [name for name in self.unseen if name not in known]
+        if strange:
+            raise ValueError(f"unseen: {strange[0]!r} is no word of training ({', '.join(sorted(known)[:5])}, ...)")
+        if self.unseen and self.words_per_step is not None:
+            raise ValueError("unseen and words_per_step: give one of them")
 
     def decode(self, images: Sequence[Tensor], words: Sequence[int] | None = None) -> Prediction:
         """What the decoder gives for uint8 RGB images ``[3, h, w]`` of one size and the words of training.
@@ -189,7 +238,13 @@ class DecoderSegmentor(PhotoSegmentor):
             "refiners": [repr(r) for r in self.label_refiners],
             "auxiliary_text": repr(self.auxiliary_text) if self.auxiliary_text else None,
             "supervision": self.supervision,
+            **({"lower_seen": self.lower_seen} if self.lower_seen else {}),
             **self.framing.describe(),
             **self.head.describe(),
         }
         return plain(facts)
+
+
+def names_of(vocabulary: Vocabulary) -> list[set[str]]:
+    """What each class is called: its names, and the one that results show."""
+    return [{shown, *names} for shown, names in zip(vocabulary.display_names, vocabulary.classes, strict=True)]

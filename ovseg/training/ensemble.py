@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 
 from ovseg.registry import HOOKS
+from ovseg.training.policy import unwrapped
 
 
 @HOOKS.register_module()
@@ -35,7 +35,7 @@ class WeightEnsembleHook(Hook):
     @master_only
     def after_train_epoch(self, runner: Runner) -> None:
         """Write the file of the epoch that has ended."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         weights = {key: value.detach().cpu().contiguous() for key, value in model.ensemble(self.alpha).items()}
         path = Path(runner.work_dir) / f"ensemble_epoch_{runner.epoch + 1}.safetensors"
         save_file(weights, path, metadata={"alpha": str(self.alpha)})

@@ -104,3 +104,48 @@ def accuracy(maps: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     logits = F.interpolate(maps, size=labels.shape[1:], mode="bilinear", align_corners=False)
     right = (logits.argmax(1) == labels) & known
     return right.sum() / known.sum().clamp(min=1)
+
+
+@LOSSES.register_module()
+class FocalDiceLoss(SegmentationLoss):
+    """Every word's map on its own: focal loss of all, dice of those of words that are there (ZegCLIP, CVPR 2023).
+
+    Focal loss (Lin et al., ICCV 2017): the mean over a map's pixels that have a class, summed over all maps; dice
+    (Milletari et al., 3DV 2016): ``1 - (2 sum(p t) + 1) / (sum p + sum t + 1)``, summed over the maps of words that an
+    image shows. Both over the number of the latter maps in the batch. Maps are resized (bilinear) to the labels.
+
+    Args:
+        focal_weight, dice_weight: of the two.
+        alpha: share of the pixels of the word in the focal loss; those of others have ``1 - alpha``.
+        gamma: exponent of how wrong a pixel is.
+    """
+
+    def __init__(
+        self, focal_weight: float = 100.0, dice_weight: float = 1.0, alpha: float = 0.25, gamma: float = 2.0
+    ) -> None:
+        super().__init__()
+        self.focal_weight, self.dice_weight = float(focal_weight), float(dice_weight)
+        self.alpha, self.gamma = float(alpha), float(gamma)
+
+    def forward(self, prediction: Prediction, labels: Tensor, ignore_index: int) -> dict[str, Tensor]:
+        """``loss_focal``, ``loss_dice`` and ``accuracy_maps``, see :class:`BinaryMapLoss`."""
+        known, words = labels != ignore_index, prediction.maps.shape[1]
+        check_labels(labels[known], words)
+        logits = F.interpolate(prediction.maps.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+        target = F.one_hot(labels.masked_fill(~known, words), words + 1)[..., :words].permute(0, 3, 1, 2).to(logits)
+        weight = known[:, None].to(logits)
+        there = target.flatten(2).any(dim=2)  # [B, words]
+        masks = there.sum().clamp(min=1)
+        probability = logits.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        wrong = probability * (1 - target) + (1 - probability) * target
+        share = self.alpha * target + (1 - self.alpha) * (1 - target)
+        focal = share * wrong**self.gamma * entropy * weight
+        pixels = weight.sum(dim=(1, 2, 3)).clamp(min=1)
+        inside = (probability * weight)[there].flatten(1), target[there].flatten(1)
+        dice = 1 - (2 * (inside[0] * inside[1]).sum(1) + 1) / (inside[0].sum(1) + inside[1].sum(1) + 1)
+        return {
+            "loss_focal": self.focal_weight * (focal.sum(dim=(1, 2, 3)) / pixels).sum() / masks,
+            "loss_dice": self.dice_weight * dice.sum() / masks,
+            "accuracy_maps": accuracy(prediction.maps, labels, known),
+        }

@@ -61,6 +61,27 @@ def training_plan(optim_wrapper: OptimWrapper, model: nn.Module) -> list[str]:
     return lines
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself where a wrapper for several processes is around it."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class SelfTrainingHook(Hook):
+    """From an iteration on a model is its own teacher for what it may not know (its ``self_training``).
+
+    Args:
+        begin: first iteration of it, 0-based.
+    """
+
+    def __init__(self, begin: int) -> None:
+        self.begin = int(begin)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """As told; a training that is resumed has it as one that was not stopped."""
+        unwrapped(runner.model).self_training = runner.iter >= self.begin
+
+
 @HOOKS.register_module()
 class TrainingPlanHook(Hook):
     """Say before training what trains (:func:`training_plan`), and refuse a training of nothing."""
@@ -75,7 +96,7 @@ class TrainingPlanHook(Hook):
         """
         if not any(p.requires_grad for p in runner.model.parameters()):
             raise ValueError("no parameter trains: name some in model.trained, e.g. trained=['decoder.*']")
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for line in training_plan(runner.optim_wrapper, model):
             runner.logger.info(line)
 

@@ -617,6 +617,24 @@ def _decoders() -> Iterable[WeightCard]:
         home="https://github.com/chongzhou96/MaskCLIP",
         notes="A checkpoint of configs/maskclip_plus/*_train.py. The authors' files, of another code, are not read.",
     )
+    for method, title, paper in (("zegclip", "ZegCLIP", "2212.03588"), ("cascade_clip", "Cascade-CLIP", "2406.00670")):
+        for data in ("voc20", "context59", "coco_stuff"):
+            yield WeightCard(
+                name=f"{method}/{data}",
+                kind="decoder",
+                family=title,
+                arch="ViT-B-16-quickgelu",
+                sources=(),
+                licence="yours: you train it",
+                commercial="ask",
+                image_size=224,
+                **_CLIP_NORM,
+                quickgelu=True,
+                layout="training",
+                home=f"https://arxiv.org/abs/{paper}",
+                notes=f"A checkpoint of configs/{method}/{method}_vitb16_{data}_train.py. The authors' files, of "
+                "another code, are not read.",
+            )
     for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
         yield WeightCard(
             name=f"sed/{size}",

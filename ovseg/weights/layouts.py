@@ -246,9 +246,27 @@ def _student_clip(weights: Mapping[str, Tensor]) -> Weights:
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
+_TRAINED_CLIP = "backbone.clip."
+
+
+def _part_of_training(prefix: str) -> Callable[[Mapping[str, Tensor]], Weights]:
+    """Of a checkpoint of ``DecoderSegmentor``, or of a file that holds the part alone."""
+
+    def take(weights: Mapping[str, Tensor]) -> Weights:
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        return own or dict(weights)
+
+    return take
+
+
+def _training_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    return {_TRAINED_CLIP + k: v for k, v in clip.items()} | {f"decoder.{k}": v for k, v in decoder.items()}
+
+
 LAYOUTS: dict[str, Layout] = {
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
     "student": Layout(_student_clip, _student_decoder, _student_joined),
+    "training": Layout(_part_of_training(_TRAINED_CLIP), _part_of_training("decoder."), _training_joined),
     "sed": Layout(_sed_clip, _sed_decoder, _sed_joined),
     "san": Layout(_san_clip, _san_decoder, _san_joined),
     "fcclip": _mask_layout("backbone.clip_model.", FCCLIP, _training_only),

@@ -58,8 +58,7 @@ def build(monkeypatch):
                 vocabulary=WORDS,
                 templates="plain",
                 text_cache=False,
-                loss=dict(type="BinaryMapLoss"),
-                **settings,
+                **{"loss": dict(type="BinaryMapLoss"), **settings},
             )
         )
 
@@ -182,3 +181,65 @@ def test_a_photo_that_does_not_fit_into_memory_and_weights_that_are_no_numbers_a
         model.decoder.project.bias[0] = torch.nan
     with pytest.raises(NotFinite, match="decoder.project.bias"):
         model.predict([photo])
+
+
+def test_scores_of_seen_words_are_lowered(build):
+    image = photos((64, 64))
+    plain = build(training_vocabulary=WORDS, unseen=["grass"])
+    lowered = build(training_vocabulary=WORDS, unseen=["grass"], lower_seen=0.1)
+    before, after = (model.score([model.prepare(image[0], (64, 64))])[0].block() for model in (plain, lowered))
+    expected = before - torch.tensor([0.1, 0.1, 0.0])[:, None, None]
+    torch.testing.assert_close(after, expected)
+    # in other words the names decide, in any order, and a synonym is enough
+    words = [("zebra",), ("pup", "dog")]
+    got = [
+        model.score_map(model.encode([model.prepare(image[0], (64, 64))])[0], model.wording(words))
+        for model in (plain, lowered)
+    ]
+    torch.testing.assert_close(got[1].block(), got[0].block() - torch.tensor([0.0, 0.1, 0.1])[:, None, None])
+    assert lowered.describe()["lower_seen"] == 0.1 and "lower_seen" not in plain.describe()
+
+
+def test_labels_of_unseen_words_teach_nothing(build):
+    """Other labels where the unseen word is give the same losses; its text gets no gradient and no comparison."""
+    image = photos((64, 64), (64, 64))
+    labels = [torch.randint(0, 3, (64, 64), generator=torch.Generator().manual_seed(i)) for i in (1, 2)]
+    hidden = [each.masked_fill(each == 1, 255) for each in labels]
+    model = build(training_vocabulary=WORDS, unseen=["dog"], loss=dict(type="FocalDiceLoss"), trained=["decoder.*"])
+    sizes = [(64, 64)] * 2
+    losses = [model.train()(image, samples(sizes, each), mode="loss") for each in (labels, hidden)]
+    assert losses[0].keys() == losses[1].keys()
+    for name in losses[0]:
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+    two = [torch.where(each == 2, 1, each) for each in hidden]
+    alone = build(training_vocabulary=["cat", "grass"], loss=dict(type="FocalDiceLoss"), trained=["decoder.*"])
+    for name, value in alone.train()(image, samples(sizes, two), mode="loss").items():
+        torch.testing.assert_close(losses[0][name], value)
+
+
+def test_self_training_labels_what_is_unknown(build):
+    image, sizes = photos((64, 64)), [(64, 64)]
+    labels = torch.full((64, 64), 255)
+    labels[:32] = 0
+    model = build(
+        training_vocabulary=WORDS, unseen=["dog", "grass"], loss=dict(type="FocalDiceLoss"), trained=["decoder.*"]
+    )
+    model.train().self_training = True
+    maps = model.decode(image).maps
+    guess = F.interpolate(maps[:, 1:], size=(64, 64), mode="bilinear", align_corners=False).argmax(1)[0] + 1
+    expected = model.criterion(model.decode(image), torch.where(labels == 255, guess, labels)[None], 255)
+    got = model(image, samples(sizes, [labels]), mode="loss")
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value)
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(training_vocabulary=WORDS, unseen=["sofa"]), "'sofa' is no word of training"),
+        (dict(training_vocabulary=WORDS, unseen=["dog"], words_per_step=2), "give one of them"),
+    ],
+)
+def test_unseen_words_that_make_no_sense_are_refused(build, settings, said):
+    with pytest.raises(ValueError, match=said):
+        build(**settings)

@@ -28,6 +28,7 @@ class CheckReport:
         smallest, largest: photos by pixels, ``(height, width)``.
         fingerprint: see :func:`ovseg.datasets.fingerprint.dataset_fingerprint`.
         flagged: places of the samples that something is said about.
+        looked: numbers of a model's look at the photos, see :meth:`ovseg.datasets.check.naming.Looked.to_dict`.
     """
 
     title: str
@@ -46,6 +47,7 @@ class CheckReport:
     largest: tuple[int, int] | None = None
     fingerprint: str = ""
     flagged: list[int] = field(default_factory=list)
+    looked: dict[str, object] | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -81,4 +83,5 @@ class CheckReport:
             "largest": self.largest,
             "findings": [{**f.to_dict(), "allowed": f.kind in self.allowed} for f in self.findings],
             "failures": self.failures,
+            "looked": self.looked,
         }

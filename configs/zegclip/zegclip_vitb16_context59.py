@@ -1,0 +1,24 @@
+# Context59 with ZegCLIP, ViT-B/16, judged on seen and unseen classes.
+# No weights are published in this form: train them and give the file, e.g.
+# --cfg-options model.decoder.checkpoint=work_dirs/zegclip_vitb16_context59_train/iter_40000.pth
+_base_ = ["../_base_/trained/zegclip.py", "../_base_/datasets/context59.py", "../_base_/runtime/eval.py"]
+short_side = 512
+unseen = [
+    "aeroplane",
+    "bird",
+    "boat",
+    "cat",
+    "cow",
+    "fence",
+    "keyboard",
+    "motorbike",
+    "sofa",
+    "tvmonitor",
+]
+model = dict(
+    decoder=dict(weights="zegclip/context59", prompts=35),
+    vocabulary=dict(file="context59"),
+    training_vocabulary=dict(file="context59"),
+    unseen=unseen,
+)
+test_evaluator = dict(type="SplitMetric", unseen=unseen)
