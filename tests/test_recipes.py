@@ -21,6 +21,7 @@ RECIPES = [
     "maskclip_plus/maskclip_plus_resnet101_voc20_train.py",
     "maskclip_plus/maskclip_plus_resnet101_context59_train.py",
     "maskclip_plus/maskclip_plus_resnet101_coco_stuff_train.py",
+    "denseclip/denseclip_vitb16_ade20k_train.py",
     *(
         f"{method}/{method}_vitb16_{data}_{kind}.py"
         for method in ("zegclip", "cascade_clip")
@@ -43,9 +44,11 @@ def small_weights(monkeypatch):
 def smaller(config):
     """The recipe at a size that a test can build: short prompts, a small ResNet, a small side network."""
     for part in (config.model, *(config.model[k] for k in ("student", "teacher") if k in config.model)):
-        if part.type in ("DecoderSegmentor", "OpenVocabSegmentor"):
+        if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "OpenVocabSegmentor"):
             part.templates, part.text_cache = "plain", False
         decoder = part.get("decoder")
+        if decoder and decoder.type == "DenseClipDecoder":
+            decoder.text_width = 32
         if decoder and decoder.type == "DeepLabDecoder":
             decoder.network = "resnet10t"
         if decoder and decoder.type == "SideAdapterDecoder":

@@ -26,6 +26,7 @@ from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ovseg import projections
 from ovseg.engine import SetupError, load_config
 from ovseg.regions.mask_prompts import KEY as MASK_PROMPTS
 from ovseg.registry import MODELS
@@ -43,12 +44,14 @@ class Trained:
         weights: its name in the catalogue.
         prefix: what its keys in a checkpoint begin with.
         decoder: keys of the file to write to those of a checkpoint, for what is no CLIP.
+        low_rank: factor of CLIP's LoRA terms, which are added to its weights.
     """
 
     clip: Mapping[str, Tensor]
     weights: str
     prefix: str
     decoder: Mapping[str, str]
+    low_rank: float = 1.0
 
 
 def parts_of(model: nn.Module) -> Trained:
@@ -66,7 +69,10 @@ def parts_of(model: nn.Module) -> Trained:
     if not isinstance(owner, DecoderSegmentor):
         raise SetupError(f"{type(model).__name__} is no training whose weights can be published: give a *_train.py")
     keys = {key: f"{prefix}decoder.{key}" for key in owner.decoder.state_dict()}
-    return Trained(owner.backbone.clip.state_dict(), owner.backbone.weights, f"{prefix}backbone.clip.", keys)
+    clip = owner.backbone.clip
+    return Trained(
+        clip.state_dict(), owner.backbone.weights, f"{prefix}backbone.clip.", keys, projections.low_rank_scale(clip)
+    )
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -109,7 +115,8 @@ def publish(config: Path, checkpoint: Path, out: Path, layout: str, share: float
         raise CheckpointError(checkpoint, f"lacks {missing[0]}", f"Give a checkpoint of {config}")
     start, end = parts.clip, {key: trained[parts.prefix + key] for key in parts.clip}
     decoder = {key: trained[theirs] for key, theirs in parts.decoder.items()}
-    start, end = (joint_projections(clip) for clip in (start, end))
+    plain = (projections.without_low_rank(clip, parts.low_rank) for clip in (start, end))
+    start, end = (joint_projections(clip) for clip in plain)
     clip = interpolated(start, end, share)
     if layout == "overlay":
         base = get_card(parts.weights).base  # the training may have begun with an overlay itself

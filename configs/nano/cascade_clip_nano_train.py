@@ -1,7 +1,7 @@
 # Cascade-CLIP at nano's scale: `python tools/train.py configs/nano/cascade_clip_nano_train.py`
-# after `python -m ovseg.nano.sprites fetch`; `--cfg-options model.decoder.groups=()` is ZegCLIP. Prompts in nano's CLIP,
-# on composed scenes of 129 object words and 8 grounds; 43 object words are held out and never appear. Validation every
-# 400 iterations on scenes of another seed with all 180 words.
+# after `python -m ovseg.nano.sprites fetch`; `--cfg-options model.decoder.groups=()` is ZegCLIP. Prompts in nano's
+# CLIP, on composed scenes of 129 object words and 8 grounds; 43 object words are held out and never appear.
+# Validation every 400 iterations on scenes of another seed with all 180 words.
 _base_ = ["../_base_/trained/nano_scenes_train.py"]
 
 model = dict(
@@ -17,6 +17,6 @@ model = dict(
     lower_seen=0.1,
     templates="photo",
     text_cache=False,
-    supervision="nano's CLIP: image-text pairs; decoder and prompts: masks of composed scenes, 43 of 172 words held out",
+    supervision="nano's CLIP: image-text pairs; decoder and prompts: masks of scenes, 43 of 172 words held out",
 )
 work_dir = "work_dirs/cascade_clip_nano_train"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ovseg import projections
 from ovseg.backbones.precision import MixedPrecision, Settled
 from ovseg.backbones.towers import build_tower, check_pos_embed
-from ovseg.registry import BACKBONES
+from ovseg.registry import BACKBONES, construct
 from ovseg.structures import AttentionContext, FeatureMap
 from ovseg.weights import load_clip
 
@@ -39,9 +39,10 @@ class ClipBackbone(MixedPrecision):
             to compile for. Pays off on a GPU; on a CPU packed weights are as fast without the wait.
         split_projections: query, key and value projections of both towers become parameters of their own
             (:func:`ovseg.projections.split_projections`), for trainings of some of them; inference is slower with it.
+        low_rank: LoRA on the image tower's projections, e.g. ``dict(rank=8)`` (:func:`ovseg.projections.add_low_rank`).
 
     Raises:
-        ValueError: unknown ``precision``, ``pos_embed`` or ``compile``.
+        ValueError: unknown ``precision``, ``pos_embed`` or ``compile``, ``low_rank`` without a rank.
     """
 
     weights_argument: str | dict[str, str] = "weights"
@@ -54,6 +55,7 @@ class ClipBackbone(MixedPrecision):
         precision: str | None = None,
         compile: str | None = None,
         split_projections: bool = False,
+        low_rank: dict | None = None,
     ) -> None:
         super().__init__(precision)
         if compile not in COMPILE_MODES:
@@ -64,6 +66,8 @@ class ClipBackbone(MixedPrecision):
         self.clip = loaded.model.eval().requires_grad_(False)
         if split_projections:
             projections.split_projections(self.clip)
+        if low_rank is not None:
+            construct(projections.add_low_rank, dict(low_rank, model=self.clip.visual), "low_rank")
         self.tokenizer, self.words = loaded.tokenizer, loaded.words
         self.pos_embed = pos_embed
         self.tower = build_tower(self.clip.visual)

@@ -3,6 +3,8 @@
 from ovseg.decoders.base import Decoder, Features, Prediction
 from ovseg.decoders.catseg import CatSegDecoder
 from ovseg.decoders.deeplab import DeepLabDecoder
+from ovseg.decoders.dense import DenseDecoder
+from ovseg.decoders.dense_clip import DenseClipDecoder
 from ovseg.decoders.fcclip import FcClipDecoder, MaftPlusDecoder
 from ovseg.decoders.framing import CropsAndWhole, Framing, SlidingCrops, WholePhoto
 from ovseg.decoders.gradual_fusion import GradualFusionDecoder
@@ -16,6 +18,8 @@ __all__ = [
     "CropsAndWhole",
     "Decoder",
     "DeepLabDecoder",
+    "DenseClipDecoder",
+    "DenseDecoder",
     "FcClipDecoder",
     "Features",
     "Framing",

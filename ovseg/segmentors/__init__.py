@@ -2,6 +2,7 @@
 
 from ovseg.segmentors.declip_training import DeclipTrainer
 from ovseg.segmentors.decoder import DecoderSegmentor
+from ovseg.segmentors.dense_clip import DenseClipSegmentor
 from ovseg.segmentors.dinoiser_training import DinoiserTrainer
 from ovseg.segmentors.mask import MaskSegmentor
 from ovseg.segmentors.mask_adaptation import MaskAdaptationTrainer
@@ -12,6 +13,7 @@ from ovseg.segmentors.sam_clip import SamClipSegmentor
 __all__ = [
     "DeclipTrainer",
     "DecoderSegmentor",
+    "DenseClipSegmentor",
     "DinoiserTrainer",
     "MaskAdaptationTrainer",
     "MaskSegmentor",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg.describing import described
+from ovseg.ops import bilinear_matrix
 from ovseg.registry import LOSSES
 
 if TYPE_CHECKING:
@@ -75,21 +76,49 @@ class PixelLoss(SegmentationLoss):
 
     Args:
         logit_scale: factor of the maps.
+        every: only every so many-th pixel of each row and column, with the values that it has in the resized maps: many
+            words at full size are what a step of a small model costs.
+        auxiliary_weight: of the same loss of maps in ``extras['auxiliary_...']`` (DenseCLIP: 0.4).
+
+    Raises:
+        ValueError: for a step below 1.
     """
 
-    def __init__(self, logit_scale: float = 1.0) -> None:
+    def __init__(self, logit_scale: float = 1.0, every: int = 1, auxiliary_weight: float = 1.0) -> None:
         super().__init__()
-        self.logit_scale = float(logit_scale)
+        if every < 1:
+            raise ValueError(f"every is {every}; give a number of pixels of at least 1")
+        self.logit_scale, self.every = float(logit_scale), int(every)
+        self.auxiliary_weight = float(auxiliary_weight)
 
     def forward(self, prediction: Prediction, labels: Tensor, ignore_index: int) -> dict[str, Tensor]:
-        """``loss_pixels``, and ``accuracy_pixels``: the share of labelled pixels whose largest map is their class's."""
+        """``loss_pixels``, and ``accuracy_pixels``: the share of labelled pixels whose largest map is their class's.
+
+        Those of auxiliary maps are ``loss_auxiliary_...``.
+        """
+        losses = self._of_maps(prediction.maps, labels, ignore_index)
+        for name, maps in prediction.extras.items():
+            if name.startswith("auxiliary_"):
+                loss = self._of_maps(maps, labels, ignore_index)["loss_pixels"]
+                losses[f"loss_{name}"] = self.auxiliary_weight * loss
+        return losses
+
+    def _of_maps(self, maps: Tensor, labels: Tensor, ignore_index: int) -> dict[str, Tensor]:
+        pixels = slice(self.every // 2, None, self.every)
+        maps = self._at_pixels(maps, tuple(labels.shape[1:]), pixels)
+        labels = labels[:, pixels, pixels]
         known = labels != ignore_index
-        check_labels(labels[known], prediction.maps.shape[1])
-        maps = F.interpolate(prediction.maps, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        check_labels(labels[known], maps.shape[1])
         target = labels.masked_fill(~known, -1)
         total = F.cross_entropy(self.logit_scale * maps, target, ignore_index=-1, reduction="sum")
         loss = total / known.sum().clamp(min=1)
-        return {"loss_pixels": loss, "accuracy_pixels": accuracy(prediction.maps, labels, known)}
+        return {"loss_pixels": loss, "accuracy_pixels": accuracy(maps, labels, known)}
+
+    def _at_pixels(self, maps: Tensor, size: tuple[int, int], pixels: slice) -> Tensor:
+        if self.every == 1:
+            return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        rows, columns = (bilinear_matrix(n, m)[pixels].to(maps) for n, m in zip(maps.shape[2:], size, strict=True))
+        return rows @ maps @ columns.T
 
 
 def check_labels(labels: Tensor, words: int) -> None:

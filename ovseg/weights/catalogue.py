@@ -635,6 +635,22 @@ def _decoders() -> Iterable[WeightCard]:
                 notes=f"A checkpoint of configs/{method}/{method}_vitb16_{data}_train.py. The authors' files, of "
                 "another code, are not read.",
             )
+    yield WeightCard(
+        name="denseclip/ade20k",
+        kind="decoder",
+        family="DenseCLIP",
+        arch="ViT-B-16-quickgelu",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=224,
+        **_CLIP_NORM,
+        quickgelu=True,
+        layout="training",
+        home="https://arxiv.org/abs/2112.01518",
+        notes="CLIP and decoder of configs/denseclip/denseclip_vitb16_ade20k_train.py. The authors' files, of another "
+        "code, are not read.",
+    )
     for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
         yield WeightCard(
             name=f"sed/{size}",

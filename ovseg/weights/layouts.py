@@ -263,7 +263,13 @@ def _training_joined(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) 
     return {_TRAINED_CLIP + k: v for k, v in clip.items()} | {f"decoder.{k}": v for k, v in decoder.items()}
 
 
+def _clip_alone(clip: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Weights:
+    return dict(clip)
+
+
 LAYOUTS: dict[str, Layout] = {
+    # open_clip's own: for the training-free methods, where a training changed CLIP and nothing else
+    "clip": Layout(dict, lambda weights: {}, _clip_alone),
     "catseg": Layout(_catseg_clip, _catseg_decoder, _catseg_joined),
     "student": Layout(_student_clip, _student_decoder, _student_joined),
     "training": Layout(_part_of_training(_TRAINED_CLIP), _part_of_training("decoder."), _training_joined),

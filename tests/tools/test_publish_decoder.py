@@ -38,10 +38,11 @@ def test_what_cannot_be_mixed_is_named(end, share, message):
 
 def training(tmp_path, name, **options):
     """A config of a training at nano's scale, and a checkpoint of it in which everything has moved by 0.5."""
-    config = Config.fromfile(NANO / name)
-    config.merge_from_dict(options)
     path, checkpoint = tmp_path / "config.py", tmp_path / "iter_1.pth"
-    config.dump(path)
+    own = Config()
+    own.merge_from_dict(options)
+    path.write_text(f"_base_ = {str(NANO / name)!r}\nmodel = {own.to_dict().get('model', {})!r}\n")
+    config = Config.fromfile(path)
     model = MODELS.build(config.model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = {name: value + 0.5 if name in trained else value for name, value in model.state_dict().items()}
@@ -91,6 +92,21 @@ def test_a_student_is_published_without_its_teacher(tmp_path):
     assert all(key.startswith("decoder.") for key in weights)
     name = "student.decoder.aspp.0.0.weight"
     assert torch.equal(weights[name.removeprefix("student.")], trained[name][1].half())
+
+
+def test_lora_terms_are_added_to_the_clip_they_belong_to(tmp_path):
+    options = {"model.vocabulary": ["cat"], "model.templates": "plain", "model.text_cache": False}
+    config, checkpoint, trained = training(tmp_path, "../finetune/clip_folder_photo.py", **options)
+    publish(config, checkpoint, tmp_path / "out.safetensors", "clip")
+    found = load_clip("nano-photo", tmp_path / "out.safetensors").model.state_dict()
+    before = load_clip("nano-photo").model.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], found[key])}
+    assert changed == {f"visual.transformer.resblocks.{i}.attn.in_proj_weight" for i in range(3)}
+    stem = "backbone.clip.visual.transformer.resblocks.0.attn.parametrizations"
+    key, term = "visual.transformer.resblocks.0.attn.in_proj_weight", f"{stem}.q_proj_weight.0."
+    gain = (trained[term + "up"][1] @ trained[term + "down"][1], 0 * before[key].chunk(3)[1])
+    for part, (new, old) in enumerate(zip(found[key].chunk(3)[:2], before[key].chunk(3)[:2], strict=True)):
+        torch.testing.assert_close(new, old + gain[part])
 
 
 def test_what_is_no_training_is_refused(tmp_path):

@@ -59,3 +59,19 @@ def test_pixels_without_a_class_are_left_out_of_the_pixel_loss():
     torch.testing.assert_close(losses["loss_pixels"], F.cross_entropy(2 * maps[1:], labels[1:]))
     torch.testing.assert_close(losses["accuracy_pixels"], (maps[1].argmax(0) == labels[1]).float().mean())
     assert float(PixelLoss()(Prediction(maps), torch.full_like(labels, 255), 255)["loss_pixels"]) == 0
+
+
+def test_every_fourth_pixel_has_the_value_of_the_whole():
+    torch.manual_seed(0)
+    maps, labels = torch.randn(2, 5, 4, 6, requires_grad=True), torch.randint(0, 5, (2, 30, 41))
+    labels[0, :9] = 255
+    rest = torch.full_like(labels, 255)
+    rest[:, 2::4, 2::4] = labels[:, 2::4, 2::4]
+    some = PixelLoss(2.0, every=4)(Prediction(maps), labels, 255)
+    whole = PixelLoss(2.0)(Prediction(maps), rest, 255)
+    for name in whole:
+        torch.testing.assert_close(some[name], whole[name])
+    gradients = [torch.autograd.grad(losses["loss_pixels"], maps)[0] for losses in (some, whole)]
+    torch.testing.assert_close(*gradients)
+    with pytest.raises(ValueError, match="every is 0"):
+        PixelLoss(every=0)
