@@ -165,7 +165,10 @@ SPEED_COLUMNS = dict(
     fp32_over_this="fp32 / this",
     naive_fp32_over_this="naive fp32 / this",
     naive_best_over_this="naive best / this",
+    peak_mib="peak MiB",
+    naive_fp32_peak_mib="naive fp32 peak MiB",
     agreement_with_fp32="labels as fp32",
+    agreement_with_naive="labels as naive",
 )
 
 

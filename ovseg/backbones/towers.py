@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from timm.layers import Mlp, apply_rot_embed_cat
+from timm.layers import Mlp, SwiGLU, apply_rot_embed_cat
 from timm.models.eva import Eva
 from timm.models.eva import EvaBlock as TimmEvaBlock
 from torch import Tensor, nn
@@ -523,7 +523,10 @@ class EvaBlock(TransformerBlock):
         return self._rope(grid)
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        return self.block(x, rope=self.rotation(grid))
+        if getattr(self.block.attn, "gate", None) is not None:
+            return self.block(x, rope=self.rotation(grid))
+        x = x + self.out(attention(*self.qkv(self.norm1(x), grid), self.scale))
+        return x + self.ffn(x)
 
     def norm1(self, x: Tensor) -> Tensor:
         return self.block.norm1(x)
@@ -544,22 +547,24 @@ class EvaBlock(TransformerBlock):
     def qkv_unrotated(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         attn = self.block.attn
         if attn.qkv is not None:
-            bias = None if attn.q_bias is None else torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
-            parts = F.linear(y, attn.qkv.weight, bias).chunk(3, dim=-1)
+            parts = linear(y, attn.qkv.weight).chunk(3, dim=-1)
+            if attn.q_bias is not None:  # apart from the product, whose packed weight belongs to a bias that stays
+                parts = [part + bias for part, bias in zip(parts, (attn.q_bias, attn.k_bias, attn.v_bias), strict=True)]
         else:
-            parts = (attn.q_proj(y), attn.k_proj(y), attn.v_proj(y))
+            parts = [apply_linear(y, layer) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
         q, k, v = (self.split_heads(t) for t in parts)
         return attn.q_norm(q), attn.k_norm(k), v
 
     def value(self, y: Tensor) -> Tensor:
         attn = self.block.attn
         if attn.qkv is None:
-            return attn.v_proj(y)
+            return apply_linear(y, attn.v_proj)
         d = attn.qkv.out_features // 3
-        return F.linear(y, attn.qkv.weight[2 * d :], attn.v_bias)
+        value = linear(y, attn.qkv.weight, None, slice(2 * d, 3 * d))
+        return value if attn.v_bias is None else value + attn.v_bias
 
     def unscaled_out(self, mixed: Tensor) -> Tensor:
-        return self.block.attn.proj(self.block.attn.norm(mixed))
+        return apply_linear(self.block.attn.norm(mixed), self.block.attn.proj)
 
     def out(self, mixed: Tensor) -> Tensor:
         z = self.unscaled_out(mixed)
@@ -569,8 +574,16 @@ class EvaBlock(TransformerBlock):
         return self.block.norm2(x)
 
     def ffn(self, x: Tensor) -> Tensor:
-        z = self.block.mlp(self.block.norm2(x))
+        z = self._feed_forward(self.block.norm2(x))
         return z if self.block.gamma_2 is None else self.block.gamma_2 * z
+
+    def _feed_forward(self, y: Tensor) -> Tensor:
+        mlp = self.block.mlp
+        if type(mlp) is Mlp and isinstance(mlp.norm, nn.Identity):
+            return feed_forward(y, mlp.fc1, mlp.act, mlp.fc2)
+        if type(mlp) is SwiGLU:
+            return apply_linear(mlp.norm(mlp.act(apply_linear(y, mlp.fc1_g)) * apply_linear(y, mlp.fc1_x)), mlp.fc2)
+        return mlp(y)
 
 
 class EvaTower(TimmTower):

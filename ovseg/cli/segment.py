@@ -140,6 +140,7 @@ def targets(images: list[Path], out: str | None, several: bool) -> list[Path]:
 def run(args: argparse.Namespace) -> int:
     """Segment; returns the exit status."""
     from ovseg.cli import _film
+    from ovseg.datasets.io import HOW_TO_READ_LARGER
     from ovseg.engine.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -176,8 +177,9 @@ def run(args: argparse.Namespace) -> int:
                     segment_photo(model, path, Source(name, target), writers)
             except (OSError, ValueError) as error:
                 failed += 1
-                say(f"skipped: {error}", "red")
-                emit("failed", photo=path, error=str(error))
+                why = str(error).replace(HOW_TO_READ_LARGER, _in_tiles(path))
+                say(f"skipped: {why}", "red")
+                emit("failed", photo=path, error=why)
     finally:
         closed = {kind: writer.close() for kind, writer in writers.items()}
     files = {kind: file for kind, file in closed.items() if file is not None}
@@ -187,6 +189,11 @@ def run(args: argparse.Namespace) -> int:
         say(f"{failed} of {len(images)} images skipped", "red")
     emit("summary", photos=len(images), failed=failed, files=files, protocol=model.protocol)
     return PART if failed else DONE
+
+
+def _in_tiles(path: Path) -> str:
+    """What to do with a picture that is too large to be segmented whole."""
+    return ", or have it read in tiles: --tile 640" if path.suffix.lower() in (".tif", ".tiff") else ""
 
 
 def relative_names(images: Sequence[Path]) -> list[str]:

@@ -99,6 +99,8 @@ class PhotoClipPretrainer(ClipPretrainer):
         keep: share of the cells that is kept.
         dropout: of the stem's features.
         weights: of ``cells``, ``residual`` and ``token`` beside those of the base class.
+        rare_from: step from which words that hardly any caption names compete only where one does; ``None``: never.
+            Not from the first step on: such words are then told off by no caption at all.
         autocast, max_logit_scale: as in the base class.
     """
 
@@ -110,6 +112,7 @@ class PhotoClipPretrainer(ClipPretrainer):
         keep: float = 0.4,
         dropout: float = 0.1,
         weights: dict | None = None,
+        rare_from: int | None = None,
         autocast: bool = True,
         max_logit_scale: float = 60.0,
     ) -> None:
@@ -121,8 +124,15 @@ class PhotoClipPretrainer(ClipPretrainer):
         # What hardly any caption names would be told off by all of them and hardly ever praised: such words are learned
         # from the teacher, and compete only where a caption does name them.
         named = collections.Counter(group for photo in training_captions(Path(root)) for group in photo.words)
-        self.competing = torch.zeros(len(words.words), dtype=torch.bool)
-        self.competing[[words.index[w] for group, n in named.items() if n >= _FEW for w in group]] = True
+        self.competing = {
+            least: torch.isin(
+                torch.arange(len(words.words)),
+                torch.tensor([words.index[w] for group, n in named.items() if n >= least for w in group]),
+            )
+            for least in (1, _FEW)
+        }
+        self.rare_from = rare_from
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # saved: a resumed training goes on
         patches = self.clip.visual.conv1
         patches.stem.load_state_dict(Teacher(teacher).patches.stem.state_dict())
         patches.stem.requires_grad_(False)
@@ -221,6 +231,7 @@ class PhotoClipPretrainer(ClipPretrainer):
             for name, loss in self._captioned(captioned, labels, caption, value, texts, scale, drawn, named).items():
                 losses[f"loss_{name}"] = w["caption"] * w[name] * loss
         losses["scale"] = scale.detach()
+        self.steps += 1
         return losses
 
     def _agreed(
@@ -285,7 +296,8 @@ class PhotoClipPretrainer(ClipPretrainer):
         at = torch.full((len(words.words),), -1)
         at[drawn] = torch.arange(len(drawn))
         positive = torch.zeros(len(which), len(drawn), dtype=torch.bool)
-        used = self.competing[drawn].clone()
+        rare_apart = self.rare_from is not None and self.steps >= self.rare_from
+        used = self.competing[_FEW if rare_apart else 1][drawn].clone()
         for row, i in enumerate(which):
             columns = at[[words.index[w] for group in caption[i] for w in group]]
             positive[row, columns[columns >= 0]] = True

@@ -93,7 +93,7 @@ class UpsampledStitch(ClassTokenStitch):
     """SegEarth-OV (Li et al., CVPR 2025): features upsampled to pixels by SimFeatUp, then compared with the words.
 
     The upsampler is linear in the features before their length is taken, so words are compared on the patch grid and
-    their scores upsampled; the length of every pixel's features is found once per window, some channels at a time.
+    their scores upsampled; the length of every pixel's features is found once per window, some tiles at a time.
     Equal to upsampling all features first, up to rounding, and as many times cheaper as there are fewer words than
     channels.
 

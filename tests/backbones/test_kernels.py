@@ -10,7 +10,10 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from ovseg.backbones import kernels
+from ovseg.backbones.dino import trunk_tower
 from ovseg.backbones.kernels import apply_linear, attention, feed_forward, linear, patch_embedding
+from tests.small_guides import small_dinov3
+from tests.small_models import small_eva_trunk
 from tests.weight_edits import EDITS
 
 needs_packing = pytest.mark.skipif(bool(kernels.packing_reasons()), reason=f"no packing: {kernels.packing_reasons()}")
@@ -215,3 +218,16 @@ def test_layers_in_bf16_give_fp32(name):
         results = linear(x, first.weight, first.bias), feed_forward(x, first, ACTIVATIONS[name], second)
     for result, expected in zip(results, (first(x), second(ACTIVATIONS[name](first(x)))), strict=True):
         assert result.dtype == torch.float32 and 1e-4 < (result - expected).norm() / expected.norm() < 2e-2
+
+
+@needs_packing
+@pytest.mark.parametrize("build", [small_dinov3, lambda: small_eva_trunk(True), lambda: small_eva_trunk(False)])
+def test_blocks_with_rotary_positions_use_packed_weights(build):
+    """DINOv3's and EVA-02's: the same numbers as timm's own block, from weights that are packed."""
+    tower = trunk_tower(build())
+    x = torch.randn(2, tower.num_prefix + 12, tower.width, generator=torch.Generator().manual_seed(0))
+    for block in tower.blocks:
+        with torch.no_grad():
+            torch.testing.assert_close(block(x, (3, 4)), block.block(x, rope=block.rotation((3, 4))))
+        layers = [layer for layer in block.block.modules() if isinstance(layer, torch.nn.Linear)]
+        assert len(layers) >= 4 and all(layer.weight in kernels._packed for layer in layers)

@@ -1,5 +1,6 @@
 """``ovseg segment``: what it finds, what it says it leaves out, and text that is text."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,14 @@ def test_heic_says_what_to_install(here, capsys):
     assert segment("x.heic", "--classes", "cat") == 1
     error = capsys.readouterr().err
     assert "x.heic" in error and "1 of 1 images skipped" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("name, told", [("scene.tif", ", or have it read in tiles: --tile 640"), ("large.png", "")])
+def test_a_picture_too_large_says_how_it_can_be_read(here, capsys, name, told):
+    Image.new("1", (20000, 20000)).save(here / name, **({"compression": "tiff_deflate"} if told else {}))
+    assert segment(name, "--classes", "cat, dog", "--model", "nano", "--json") == 1
+    failed = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line["kind"] == "failed"]
+    assert failed[0]["error"].endswith(f"the limit is 268,435,456. Make it smaller{told}")
 
 
 def test_the_door_in_demo(here):

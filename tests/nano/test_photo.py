@@ -268,6 +268,24 @@ def test_the_stem_stays_as_it_is_and_the_losses_fall(model, features):
         torch.testing.assert_close(tensor, stem[name], rtol=0, atol=0)
 
 
+def test_rare_words_stop_competing_at_their_step(root, teacher, features, tmp_path):
+    """What fewer than four captions name competes up to that step; the number of steps is saved with the weights."""
+    config = tmp_path / "clip.json"
+    config.write_text(json.dumps(TINY))
+    torch.manual_seed(0)
+    model = PhotoClipPretrainer(str(config), str(root), teacher, keep=1.0, autocast=False, rare_from=2)
+    named = model.competing[1] & ~model.competing[4]
+    assert named.any() and not (model.competing[4] & ~model.competing[1]).any()
+    used, original = [], model._dense
+    model._dense = lambda value, texts, *rest: used.append(len(texts)) or original(value, texts, *rest)
+    batch = stack_features([features[i] for i in range(16)])
+    for _ in range(3):
+        model._rng = np.random.default_rng(0)  # the same words each time
+        model(**batch)
+    assert used[0] == used[1] > used[2]
+    assert model.state_dict()["steps"] == 3
+
+
 def test_words_of_a_step_name_the_batch(root):
     words = Words([("sky", "blue sky"), ("zebra crossing",)])
     drawn = words.draw(np.random.default_rng(0), [404], {"zebra crossing"}).tolist()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ovseg.weights import simfeatup
-from ovseg.weights.simfeatup import JointBilateralUpsampler, neighbours, upsampler_keys
+from ovseg.weights.simfeatup import JointBilateralUpsampler, Tiles, reflected, upsampler_keys
 
 GRID = (3, 4)
 
@@ -39,32 +39,51 @@ def plainly(model, features, image):
     return (maps + 0.1 * model.fixup_proj(maps))[0]
 
 
-@pytest.mark.parametrize("rows", [1 << 22, 500])
-def test_features_words_and_lengths_are_those_of_the_plain_form(upsampler, monkeypatch, rows):
-    monkeypatch.setattr(simfeatup, "ROW_VALUES", rows)
+@pytest.mark.parametrize("values", [1 << 22, 500])
+def test_features_words_and_lengths_are_those_of_the_plain_form(upsampler, monkeypatch, values):
+    monkeypatch.setattr(simfeatup, "BLOCK_VALUES", values)
     g = torch.Generator().manual_seed(1)
     features, image = torch.randn(*GRID, 12, generator=g), torch.randn(3, 48, 64, generator=g)
     want = plainly(upsampler, features, image)
     got = torch.cat(list(upsampler.strips(features, image, channels=5)))
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
     kernels, mixed = upsampler.kernels(image, GRID), upsampler.mix(features)
-    torch.testing.assert_close(upsampler.lengths(mixed, kernels, 5), want.norm(dim=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(upsampler.lengths(mixed, kernels), want.norm(dim=0), atol=1e-4, rtol=1e-4)
     words = torch.randn(7, 12, generator=g)
     products = torch.einsum("hwc,qc->qhw", mixed, words)
     dots = upsampler.upsample(products, kernels) + (words @ upsampler.offset)[:, None, None]
     torch.testing.assert_close(dots, torch.einsum("chw,qc->qhw", want, words), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(9, 7), (6, 6)])
-def test_neighbours_are_reflected(size):
+def test_lengths_where_there_are_fewer_cells_than_channels():
+    """The basis of the cells takes the place of the channels, and the bias has a part beyond it."""
+    torch.manual_seed(1)
+    model = JointBilateralUpsampler(width=30, key_dim=6, radius=2).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    features, image = torch.randn(*GRID, 30), torch.randn(3, 48, 64)
+    want = torch.cat(list(model.strips(features, image))).norm(dim=0)
+    got = model.lengths(model.mix(features), model.kernels(image, GRID))
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+    assert GRID[0] * GRID[1] < 30 and model.offset.norm() > 0.1
+
+
+@pytest.mark.parametrize("size", [(9, 7), (16, 6)])
+def test_what_kernels_see(size):
+    """The taps of a pixel are those of a padded, sliced image."""
     image = torch.arange(size[0] * size[1], dtype=torch.float32).view(1, 1, *size)
-    want = F.unfold(F.pad(image, [5] * 4, mode="reflect"), 11)[0].T
-    assert torch.equal(image.flatten()[neighbours(*size, 5)], want)
+    want = F.unfold(F.pad(image, [5] * 4, mode="reflect"), 11)[0].T.unflatten(0, size)
+    tiles = Tiles(size, 5)
+    around = tiles.around(image[0].permute(1, 2, 0)).flatten(2)  # [rows, columns, side * side]
+    pairs = around[:, :, None].expand(-1, -1, 64, -1).flatten(2)[..., tiles.taps(image.device)].unflatten(2, (64, -1))
+    out = tiles.empty(image, 121)
+    tiles.write(pairs.flatten(0, 1), out, slice(0, tiles.count[0]))
+    assert torch.equal(out[: size[0], : size[1]], want)
 
 
 def test_maps_narrower_than_the_radius():
-    assert neighbours(1, 1, 5).tolist() == [[0] * 121]
-    assert neighbours(1, 3, 2)[0].view(5, 5)[0].tolist() == [2, 1, 0, 1, 2]
+    assert reflected(torch.arange(-2, 3), 1).tolist() == [0] * 5
+    assert reflected(torch.arange(-2, 5), 3).tolist() == [2, 1, 0, 1, 2, 1, 0]
 
 
 def test_keys_of_training_checkpoints():

@@ -6,7 +6,7 @@ before the last are open_clip's own (the methods vendored a copy of it), DINO's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import cv2
@@ -45,8 +45,8 @@ def merge_heads(t: Tensor) -> Tensor:
 def positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int], mode: str) -> Tensor:
     """Patch positions ``[h0 * w0, d]`` resized to ``grid``: ``[h * w, d]``.
 
-    ``mode`` is ``'size'`` (MaskCLIP) or ``'scale'`` (the others: scale factor with 0.1 added, nothing where the number
-    of patches is the native one).
+    ``mode`` is ``'size'`` (MaskCLIP), ``'scale'`` (the others: scale factor with 0.1 added, nothing where the number of
+    patches is the native one), ``'antialias'`` (DINOv2 with registers) or ``'square_corners'`` (C-RADIOv3-B).
     """
     if grid == native or (mode == "scale" and grid[0] * grid[1] == native[0] * native[1]):
         return table
@@ -54,8 +54,12 @@ def positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int], mod
     if mode == "scale":
         factor = ((grid[0] + 0.1) / native[0], (grid[1] + 0.1) / native[1])
         image = F.interpolate(image, scale_factor=factor, mode="bicubic", align_corners=False)
+    elif mode == "square_corners":
+        image = F.interpolate(image, size=(max(grid), max(grid)), mode="bilinear", align_corners=True)
+        image = image[..., : grid[0], : grid[1]]
     else:
-        image = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)
+        antialias = mode == "antialias"
+        image = F.interpolate(image, size=grid, mode="bicubic", align_corners=False, antialias=antialias)
     return image[0].flatten(1).T
 
 
@@ -103,6 +107,39 @@ def dino_features(trunk: nn.Module, images: Tensor, feature: str) -> tuple[Tenso
         x = x + block.attn.proj(merge_heads(mixed))
         x = x + block.mlp(block.norm2(x))
     return F.normalize(trunk.norm(x)[:, 1:], dim=-1), grid
+
+
+# DINOv2, DINOv3, RADIO -----------------------------------------------------------------------------------------------
+def timm_embed(trunk: nn.Module, images: Tensor, mode: str) -> tuple[Tensor, tuple[int, int]]:
+    """Images ``[B, 3, H, W]`` to the first block's tokens of a timm ViT ``[B, P + h * w, d]``, and the grid."""
+    x = trunk.patch_embed.proj(images)
+    grid = tuple(x.shape[2:])
+    x = x.flatten(2).transpose(1, 2)
+    prefix = torch.cat([t for t in (trunk.cls_token, trunk.reg_token) if t is not None], dim=1)
+    if trunk.pos_embed is not None:
+        table, own = trunk.pos_embed[0], 0 if trunk.no_embed_class else prefix.shape[1]
+        x = x + positions(table[own:], tuple(trunk.patch_embed.grid_size), grid, mode)
+        prefix = prefix + table[:own] if own else prefix
+    return torch.cat([prefix.expand(len(x), -1, -1), x], dim=1), grid
+
+
+def timm_blocks(trunk: nn.Module, x: Tensor, grid: tuple[int, int], blocks: Sequence[nn.Module]) -> Tensor:
+    """Tokens through timm's own blocks, with the rotary positions of its ``Eva``."""
+    rope = getattr(trunk, "rope", None)
+    if rope is None:
+        for block in blocks:
+            x = block(x)
+        return x
+    table = rope.get_embed(shape=list(grid))
+    for block in blocks:
+        x = block(x, rope=table)
+    return x
+
+
+def timm_features(trunk: nn.Module, images: Tensor, mode: str = "scale") -> Tensor:
+    """Patch tokens ``[B, h * w, d]`` of a timm ViT's last block after the final LayerNorm, not normalised."""
+    x, grid = timm_embed(trunk, images, mode)
+    return trunk.norm(timm_blocks(trunk, x, grid, trunk.blocks))[:, trunk.num_prefix_tokens :]
 
 
 # SAM -----------------------------------------------------------------------------------------------------------------

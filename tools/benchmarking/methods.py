@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +22,26 @@ from ovseg.engine import set_short_side
 from ovseg.regions.slic import SlicRegions
 from ovseg.registry import MODELS, TRANSFORMS
 from ovseg.segmentors import OpenVocabSegmentor
-from tools.benchmarking.standins import standin
+from tools.benchmarking.standins import standin, standin_bank
 
 PAPER_METHODS = ("maskclip", "sclip", "naclip_pamr", "proxyclip", "corrclip", "trident")
+VARIANTS = {
+    "sclip-photo": ("sclip", dict(attention=dict(scope="photo"))),
+    "proxyclip-photo": ("proxyclip", dict(attention=dict(scope="photo"))),
+    "corrclipv2-bank": ("corrclipv2", dict(stitch=dict(type="RetrievalStitch", bank="standin"))),
+}
+"""Variants of methods that have no config of their own: whose config, and what is changed in the model."""
+ENCODERS = ("vitb16", "vitb14", "vitl16")
+"""Names of encoders in configs' names, the first that a method has counts."""
+STANDIN_SIZES = {"dinov3/vitl16": "dinov3/vitb16", "webli/ViT-gopt-16-SigLIP2-384": "openai/ViT-B-16"}
+"""Architectures that stand-in weights replace by smaller ones: ViT-L, which dino.txt and VIP are published with, by
+ViT-B, and the text tower of a giant, which measures nothing here."""
 SIZES = {"voc21": (375, 500), "cityscapes": (1024, 2048)}
 """Height and width of the benchmark's usual photo."""
 TEMPLATES = ["a photo of a {}."]
 """One template in place of 80: text is encoded once per vocabulary and is no part of what is measured."""
+FILES = dict(weights="checkpoint", text="text_checkpoint", text_map="map_checkpoint", language="language_checkpoint")
+"""Arguments of an encoder that name weights, and those that name a file in their place."""
 SEGMENTS = 40
 """Regions of a photo where a method wants them given; SAM finds some dozens."""
 
@@ -66,15 +82,26 @@ class Job:
 
 
 def config_of(method: str, benchmark: str) -> Path:
-    """The config file of a method on a benchmark with ViT-B/16.
+    """The config file of a method on a benchmark with ViT-B/16, or the nearest to it that the method has.
+
+    Where a method has no background class and so no VOC21 (RADSeg), VOC20's is taken. A variant's file is written to a
+    temporary folder.
 
     Raises:
         ValueError: where there is none.
     """
-    name = f"{method}_vitb16_{benchmark}.py"
-    path = next(config_root().glob(f"*/{name}"), None)
+    if method in VARIANTS:
+        base, changes = VARIANTS[method]
+        whole = config_of(base, benchmark)
+        path = Path(tempfile.gettempdir()) / f"ovseg-benchmark-configs-{os.getuid()}" / whole.name.replace(base, method)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"_base_ = [{str(whole)!r}]\nmodel = {changes!r}\n", encoding="utf-8")
+        return path
+    benchmarks = (benchmark, "voc20") if benchmark == "voc21" else (benchmark,)
+    names = [f"{method}_{encoder}_{b}.py" for b in benchmarks for encoder in ENCODERS]
+    path = next((found for name in names for found in config_root().glob(f"*/{name}")), None)
     if path is None:
-        raise ValueError(f"no config {name}; give a method with a ViT-B/16 config, or the path of a config")
+        raise ValueError(f"no config {names[0]}; give a method with a ViT-B/16 config, or the path of a config")
     return path
 
 
@@ -89,16 +116,26 @@ def load_config(path: str | Path, precision: str | None = None, weights: str = "
     config = Config.fromfile(path)
     set_short_side(config)
     model = config.model
-    parts = [model[key] for key in ("backbone", "guide", "photo_encoder") if model.get(key)]
+    guide = model.get("guide")
+    guide = guide.get("source", guide) if guide else None  # a guide of photo scope holds another one
+    parts = [part for part in (model.backbone, guide, model.get("photo_encoder")) if part]
     for part in parts:
         if precision:
             part.precision = precision
         if weights == "standin" and not str(part.weights).startswith("nano"):
-            part.checkpoint = str(standin(part.weights))
+            for name, file in FILES.items():
+                if part.get(name):
+                    part[name] = STANDIN_SIZES.get(part[name], part[name])
+                    part[file] = str(standin(part[name]))
     if weights == "standin":
         heads = model.attention.get("heads")
         if heads:
             model.attention.checkpoint = str(standin(heads))
+        stitch = model.get("stitch") or {}
+        if stitch.get("upsampler"):
+            stitch.checkpoint = str(standin(stitch.upsampler))
+        if stitch.get("bank"):
+            stitch.bank = str(standin_bank())
         if not str(model.backbone.weights).startswith("nano"):
             model.templates = TEMPLATES
     model.regions = None
@@ -129,7 +166,7 @@ def build_job(
     if wants_regions:
         item["regions"] = torch.from_numpy(given_regions(read_image(photo)))
     model = MODELS.build(config.model).to(device).eval()
-    return Job(Path(path).stem.replace("_vitb16", ""), model, pipeline, Path(photo), item)
+    return Job(re.sub(r"_vit[bl]\d\d", "", Path(path).stem), model, pipeline, Path(photo), item)
 
 
 def given_regions(image: np.ndarray) -> np.ndarray:

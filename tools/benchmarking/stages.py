@@ -22,10 +22,26 @@ from ovseg.evaluation import SegMetric
 from ovseg.segmentors import OpenVocabSegmentor
 from tools.benchmarking.clock import Clock, PeakMemory
 from tools.benchmarking.methods import Job
+from tools.benchmarking.straightforward import Straightforward
 
 STAGES = ("load", "windows", "CLIP", "guide", "SAM", "attention", "stitch", "refine", "argmax", "metric", "rest")
 """``CLIP`` is all blocks but the last, the projection and the cosines; ``attention`` the last block in the method's
 own way; ``SAM`` the photo encoder or the source of regions; ``rest`` what lies between."""
+
+
+STITCHING = (
+    "slide",
+    "window",
+    "resized",
+    "support",
+    "upsampled",
+    "splice",
+    "aggregate",
+    "aggregated",
+    "solve",
+    "graph",
+)
+"""Steps of straightforward forms between a window's features and maps of the photo."""
 
 
 @dataclass
@@ -147,9 +163,10 @@ class Tracer:
         return StageFigures(dict(seconds), dict(self._flops), dict(self._peaks))
 
     @contextmanager
-    def attached(self, model: OpenVocabSegmentor) -> Iterator[None]:
+    def attached(self, model: OpenVocabSegmentor | Straightforward) -> Iterator[None]:
         """The model's components report to this tracer inside the ``with`` block."""
-        points = [(owner, name, stage) for owner, name, stage in boundaries(model) if hasattr(owner, name)]
+        known = steps_of(model) if isinstance(model, Straightforward) else boundaries(model)
+        points = [(owner, name, stage) for owner, name, stage in known if hasattr(owner, name)]
         undo = [self._wrap(*point) for point in points]
         try:
             yield
@@ -206,7 +223,7 @@ def measure_stages(
 
 
 def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
-    """``(owner, method, stage)`` of a segmentor's components.
+    """``(owner, method, stage)`` of a segmentor's components, as far as it has them.
 
     Special methods are looked up on the class, so their owner is the class of the component.
     """
@@ -222,11 +239,13 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
         (model.backbone, "project", "CLIP"),
         (*comparison, "CLIP"),
         (model.attention, "forward", "attention"),
-        *((model.stitch, name, "stitch") for name in ("gather",) if hasattr(model.stitch, name)),
-        (model.stitch, "merge", "stitch"),
+        (model.attention, "again", "attention"),
+        *((model.stitch, name, "stitch") for name in ("encode", "gather", "score", "merge")),
+        *((getattr(model.stitch, "upsampler", None), name, "stitch") for name in ("kernels", "upsample", "lengths")),
         (model, "refine", "refine"),
         (type(model.head), "__call__", "argmax"),
     ]
+    points += [(model.guide, name, "guide") for name in ("dense", "cut", "region_means")]
     points += [
         (part, "forward", stage) for part, stage in ((model.guide, "guide"), (model.photo_encoder, "SAM")) if part
     ]
@@ -234,7 +253,21 @@ def boundaries(model: OpenVocabSegmentor) -> list[tuple[Any, str, str]]:
         points.append((type(model.regions), "__call__", "SAM"))
     points += [(refiner, name, "refine") for refiner in model.refiners for name in ("prepare", "apply")]
     points += [(kind, "__call__", "refine") for kind in {type(refiner) for refiner in model.label_refiners}]
-    return points
+    return [point for point in points if hasattr(point[0], point[1])]
+
+
+def steps_of(form: Straightforward) -> list[tuple[Any, str, str]]:
+    """``(owner, method, stage)`` of a straightforward form, in the stages of :func:`boundaries`."""
+    stages = {
+        **dict.fromkeys(("encode", "hidden", "encode_copies", "project"), "CLIP"),
+        **dict.fromkeys(("guide", "whole_guide"), "guide"),
+        "encode_photo": "SAM",
+        **dict.fromkeys(("features", "attended", "features_of_photo"), "attention"),
+        **dict.fromkeys(STITCHING, "stitch"),
+        "refine": "refine",
+        **dict.fromkeys(("classes", "decide", "cut"), "argmax"),
+    }
+    return [(form, name, stage) for name, stage in stages.items()]
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:

@@ -18,8 +18,15 @@ from pathlib import Path
 import open_clip
 import timm
 import torch
+import torch.nn.functional as F
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
+
+from ovseg.retrieval import BankWriter
+from ovseg.weights.dinotxt import DinoTxtParts
+from ovseg.weights.radio import LanguageHead
+from ovseg.weights.simfeatup import JointBilateralUpsampler
+from ovseg.weights.text_map import TextMap
 
 VERSION = 1
 """Part of the folder's name: raise it when the numbers change, so that no old file is taken for a new one."""
@@ -52,6 +59,8 @@ def random_tensor(name: str, like: Tensor) -> Tensor:
         return torch.full_like(like, 4.6052).half()
     if name == "norm.bias":  # DINO's features share a direction: their mean cosine is about 0.5, as trained ones'
         return (noise * 0.9).half()
+    if re.search(r"gamma", name):  # layer scale: residual branches are small beside the stream
+        return (0.15 + 0.02 * noise).half()
     if like.dim() == 1:
         is_norm = name.endswith("weight")
         return (1 + 0.1 * noise if is_norm else 0.02 * noise).half()
@@ -82,16 +91,59 @@ def _dino(patch: int) -> OrderedDict[str, Tensor]:
     return _fill(timm.create_model(f"vit_base_patch{patch}_224.dino", pretrained=False, num_classes=0))
 
 
+def _vit(arch: str, shared: float = 0.9, **sizes: int) -> OrderedDict[str, Tensor]:
+    """A timm ViT of images only; ``shared``: size of the direction that its patches have in common."""
+    state = _fill(timm.create_model(arch, pretrained=False, num_classes=0, **sizes))
+    if "norm.bias" in state:
+        state["norm.bias"] *= shared / 0.9
+    return state
+
+
+def _dinotxt() -> OrderedDict[str, Tensor]:
+    """dino.txt's blocks at the width of ViT-B, with a small text tower (texts are no part of what is measured)."""
+    state = _fill(DinoTxtParts(768, 2, 2048, dict(context_length=77, vocab_size=49408, width=256, heads=4, layers=2)))
+    state["norm.bias"] = state["norm.bias"] * 0.02  # of the blocks, not DINOv3's: patches differ after it
+    return state
+
+
+def _text_map() -> OrderedDict[str, Tensor]:
+    """Talk2DINO's map, leaning on what the stand-in's patches share: cosines lie about the threshold of 0.2."""
+    state = _fill(TextMap(512, 768, 768))
+    state["hidden_layers.0.bias"] = state["hidden_layers.0.bias"] + 0.3 * random_tensor("norm.bias", torch.zeros(768))
+    return state
+
+
+def _language_head() -> OrderedDict[str, Tensor]:
+    """RADIO's head for the words of CLIP ViT-B/16, in the place of those of SigLIP 2's giant."""
+    state = _fill(LanguageHead(768, 1536, 512, 2))
+    state["final.2.weight"] = random_tensor("visual.proj", torch.zeros(1536, 512)).T.contiguous()
+    return state
+
+
+def _upsampler() -> OrderedDict[str, Tensor]:
+    """SimFeatUp's layers; its two numbers as after some training."""
+    model = JointBilateralUpsampler(512)
+    numbers = {"up.range_temp": torch.tensor(0.5), "up.sigma_spatial": torch.tensor(0.7)}
+    return OrderedDict((k, numbers[k] if k in numbers else random_tensor(k, v)) for k, v in model.state_dict().items())
+
+
 _BUILDERS = {
     "clip": ("ViT-B-16.pt", _official_clip),
     "dino/vitb8": ("dino_vitbase8_pretrain.pth", lambda: _dino(8)),
     "dino/vitb16": ("dino_vitbase16_pretrain.pth", lambda: _dino(16)),
+    "dinov2/vitb14_reg": ("dinov2_vitb14_reg4.pth", lambda: _vit("vit_base_patch14_reg4_dinov2")),
+    "dinov3/vitb16": ("dinov3_vitb16.pth", lambda: _vit("vit_base_patch16_dinov3", shared=0.25)),
+    "dinotxt/vitl16": ("dinotxt_vitb16.pth", _dinotxt),
+    "radio/vitb16": ("radio_vitb16.pth", lambda: _vit("vit_base_patch16_radio_v3", img_size=2048)),
+    "radio/siglip2_vitb16": ("radio_head.pth", _language_head),
+    "talk2dino/vitb14_reg": ("talk2dino_map.pth", _text_map),
+    "segearth/jbu_one": ("simfeatup_jbu_one.pth", _upsampler),
     "sam/vit_b": ("sam_vit_b_01ec64.pth", lambda: _fill(sam_model_registry["vit_b"](checkpoint=None))),
 }
 
 
 def standin(name: str) -> Path:
-    """Path of a file with stand-in weights, written at first use (in half precision, 170 to 300 MB).
+    """Path of a file with stand-in weights, written at first use (in half precision, up to 300 MB).
 
     Args:
         name: a name of the catalogue. Any CLIP ViT-B/16 stands for all of them.
@@ -106,11 +158,28 @@ def standin(name: str) -> Path:
             f"{', '.join(k for k in _BUILDERS if '/' in k)}. Use --weights real"
         )
     file, build = _BUILDERS[key]
-    root = os.environ.get("OVSEG_STANDIN_DIR") or Path(tempfile.gettempdir()) / f"ovseg-standins-{os.getuid()}"
-    path = Path(root) / f"benchmark-{VERSION}" / file
+    path = _folder() / file
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         torch.save(build(), part)
         os.replace(part, path)
     return path
+
+
+def standin_bank(rows: int = 10_000) -> Path:
+    """Folder of a memory bank for CorrCLIPv2 with random rows, keys of a ViT-B and values of CLIP ViT-B/16, written at
+    first use. Published banks have some million rows and an index; this one is searched exactly."""
+    folder = _folder() / f"bank-{rows}"
+    if not any(folder.glob("shard-*[0-9]")):
+        writer = BankWriter(folder, 768, {"main": 512}, {"made_of": "noise"})
+        keys = F.normalize(random_tensor("bank.keys.weight", torch.zeros(rows, 768)).float(), dim=-1)
+        values = F.normalize(random_tensor("visual.proj", torch.zeros(rows, 512)).float(), dim=-1)
+        writer.add("all", keys, {"main": values})
+        writer.flush()
+    return folder
+
+
+def _folder() -> Path:
+    root = os.environ.get("OVSEG_STANDIN_DIR") or Path(tempfile.gettempdir()) / f"ovseg-standins-{os.getuid()}"
+    return Path(root) / f"benchmark-{VERSION}"

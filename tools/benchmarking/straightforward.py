@@ -38,10 +38,15 @@ class Straightforward:
 
     def __init__(self, model: OpenVocabSegmentor) -> None:
         self.model = model
-        self.visual = model.backbone.clip.visual
+        self.mean, self.std = model.backbone.mean, model.backbone.std
+        self.place: tuple[slice, slice] = (slice(None), slice(None))  # rows and columns of the window at work
+        self.take_tower()
+
+    def take_tower(self) -> None:
+        """The image encoder's own modules: open_clip's."""
+        self.visual = self.model.backbone.clip.visual
         *self.early, self.last = self.visual.transformer.resblocks
         self.heads, self.scale = self.last.attn.num_heads, self.last.attn.head_dim**-0.5
-        self.mean, self.std = model.backbone.mean, model.backbone.std
 
     @torch.no_grad()
     def __call__(
@@ -57,8 +62,16 @@ class Straightforward:
         """
         pixels = (image.float() - self.mean) / self.std
         ids = None if regions is None else resize_regions(regions, tuple(pixels.shape[1:]))
-        maps = F.interpolate(self.slide(pixels, ids)[None], size=size, mode="bilinear", align_corners=False)[0]
-        return self.decide(self.refine(maps, pixels, size))
+        return self.decide(self.refine(self.resized(self.slide(pixels, ids), size), pixels, size))
+
+    def resized(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Every map ``[Q, h, w]`` at the photo's size."""
+        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+    @property
+    def count(self) -> int:
+        """Number of maps that are averaged over windows."""
+        return len(self.model.text)
 
     # ------------------------------------------------------------------ windows
     def slide(self, pixels: Tensor, ids: Tensor | None) -> Tensor:
@@ -67,13 +80,14 @@ class Straightforward:
         windows = self.model.windows
         crop = windows.crop or max(height, width)
         stride = windows.stride or crop
-        total = pixels.new_zeros(len(self.model.text), height, width)
+        total = pixels.new_zeros(self.count, height, width)
         visits = pixels.new_zeros(height, width)
         for row in range(max(height - crop + stride - 1, 0) // stride + 1):
             for column in range(max(width - crop + stride - 1, 0) // stride + 1):
                 bottom, right = min(row * stride + crop, height), min(column * stride + crop, width)
                 rows, columns = slice(max(bottom - crop, 0), bottom), slice(max(right - crop, 0), right)
                 here = None if ids is None else ids[rows, columns]
+                self.place = rows, columns
                 total[:, rows, columns] += self.window(pixels[:, rows, columns], here)
                 visits[rows, columns] += 1
         return total / visits
@@ -93,10 +107,16 @@ class Straightforward:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens ``[1, 1 + N, d]`` that enter CLIP's last block, and the grid."""
+        inputs, grid = self.hidden(pixels)
+        return inputs[-1], grid
+
+    def hidden(self, pixels: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """The tokens that enter every block, and the grid."""
         x, grid = clip_embed(self.visual, pixels, self.model.backbone.pos_embed)
+        inputs = [x]
         for block in self.early:
-            x = block(x)
-        return x, grid
+            inputs.append(block(inputs[-1]))
+        return inputs, grid
 
     def features(self, pixels: Tensor, ids: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         """Patch embeddings ``[1, N, D]`` in the text space and their grid; here for methods without a guide."""
@@ -244,16 +264,12 @@ class CorrClip(Guided):
         attention = self.model.attention
         guide, guide_grid = self.guide(pixels)
         merged = self.merge(guide[0], resize_regions(ids, guide_grid).flatten())
-        x, grid = clip_embed(self.visual, pixels, self.model.backbone.pos_embed)
+        grid = tuple(n // self.model.backbone.patch_size for n in pixels.shape[2:])
         coarse = resize_regions(merged.unflatten(0, guide_grid), grid).flatten()
         found, member = coarse.unique(return_inverse=True)
         copies = len(found)
-        x = torch.cat([x[:, :1].expand(-1, copies, -1), x], dim=1)
         mask = self.semantic_mask(member, copies)
-        outputs = []
-        for block in self.early:
-            x = block(x, attn_mask=mask)
-            outputs.append(x[:, copies:])
+        x, outputs = self.encode_copies(pixels, copies, mask)
         last = len(self.early)
         spatial = torch.stack(outputs[last - 1 - attention.spatial_layers : last - 1]).mean(0)
         logits = self.scope(guide, merged)
@@ -266,10 +282,19 @@ class CorrClip(Guided):
         parts.append(attention.semantic_weight * tokens)
         return self.project(sum(parts)), guide_grid
 
+    def encode_copies(self, pixels: Tensor, copies: int, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Tokens ``[1, copies + 1 + N, d]`` that enter the last block, and what those before gave, without copies."""
+        x, _ = clip_embed(self.visual, pixels, self.model.backbone.pos_embed)
+        x, outputs = torch.cat([x[:, :1].expand(-1, copies, -1), x], dim=1), []
+        for block in self.early:
+            x = block(x, attn_mask=mask)
+            outputs.append(x[:, copies:])
+        return x, outputs
+
     def merge(self, features: Tensor, ids: Tensor) -> Tensor:
         """Regions whose mean features agree get one number; the smallest id of the window stays 0."""
         found, index = ids.unique(return_inverse=True)
-        if len(found) <= 2:
+        if self.model.attention.merge_eps is None or len(found) <= 2:
             return index
         means = F.normalize(torch.stack([features[ids == i].mean(0) for i in found[1:]]), dim=-1)
         similarity = means @ means.T
