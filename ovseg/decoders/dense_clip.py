@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import DefaultScope
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
@@ -132,17 +133,20 @@ class DenseClipDecoder(Decoder):
         self.prompts = LearnedPrompts(text_width, contexts, name_tokens)
         self.context_decoder = ContextDecoder(tower.embed_dim, **(context or {}))
         self.gamma = nn.Parameter(torch.full((tower.embed_dim,), 1e-4))
-        self.pyramid = Feature2Pyramid(width, rescales=[4, 2, 1, 0.5], norm_cfg=norm)
-        self.neck = FPN([width, width, width + self.classes, width], channels, num_outs=4)
-        self.head = FPNHead(
-            in_channels=[channels] * 4,
-            in_index=[0, 1, 2, 3],
-            feature_strides=[4, 8, 16, 32],
-            channels=channels // 2,
-            num_classes=self.classes,
-            norm_cfg=norm,
-            align_corners=False,
-        )
+        with DefaultScope.overwrite_default_scope(
+            "mmseg"
+        ):  # its parts are looked up by name, where a runner says ovseg
+            self.pyramid = Feature2Pyramid(width, rescales=[4, 2, 1, 0.5], norm_cfg=norm)
+            self.neck = FPN([width, width, width + self.classes, width], channels, num_outs=4)
+            self.head = FPNHead(
+                in_channels=[channels] * 4,
+                in_index=[0, 1, 2, 3],
+                feature_strides=[4, 8, 16, 32],
+                channels=channels // 2,
+                num_classes=self.classes,
+                norm_cfg=norm,
+                align_corners=False,
+            )
         self.load(weights, checkpoint)
 
     def features(self, frames: Tensor, backbone: Encoder) -> Features:

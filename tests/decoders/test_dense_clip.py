@@ -4,6 +4,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -107,6 +108,11 @@ def test_words_follow_the_prompts(build):
     after = model.wording().queries.text
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, model.training_text().detach())
+
+
+def test_it_is_built_where_a_runner_looks_names_up(build):
+    with DefaultScope.overwrite_default_scope("ovseg"):
+        assert build().decoder.head.num_classes == 3
 
 
 def test_the_set_of_classes_is_closed(build):
