@@ -87,8 +87,9 @@ class _Photos:
 
 @functools.cache
 def _textures(edge: int) -> dict[str, list[np.ndarray]]:
-    # Drawn on first use, hence in the loader's worker.
-    cv2.setNumThreads(1)
+    # Drawn on first use, hence in the loader's worker, which shares the cores. Not 1: where the process that was forked
+    # had OpenCV's threads waiting, that ends them in the child, in which they are not, and waits for ever.
+    cv2.setNumThreads(0)
     return {
         name: [texture(name, 10_000 * (k + 1) + i, (edge, edge)) for i in range(_TEXTURES_PER_NAME)]
         for k, name in enumerate((*BACKGROUNDS, PLAIN))

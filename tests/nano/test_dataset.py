@@ -1,8 +1,12 @@
+import multiprocessing
+import time
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from ovseg.nano.dataset import SceneCaptions, stack_captions
+from ovseg.nano.dataset import SceneCaptions, _textures, stack_captions
 from ovseg.nano.textures import BACKGROUNDS, PLAIN
 from tests.nano.conftest import FIXTURES
 
@@ -47,3 +51,18 @@ def test_batches_are_one_tensor(data):
 def test_absent_photos_are_no_error():
     data = SceneCaptions(sprites=str(FIXTURES), size=64, photos="nowhere/photos")
     assert data[0]["inputs"].shape == (3, 64, 64)
+
+
+def test_a_worker_forked_beside_opencv_s_threads_draws():
+    """OpenCV ends waiting threads when it is told another number; in a forked child there are none to end."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)
+    time.sleep(1)  # the threads wait by now
+    worker = multiprocessing.get_context("fork").Process(target=_textures.__wrapped__, args=(16,))
+    worker.start()
+    worker.join(60)
+    hangs = worker.is_alive()
+    worker.kill()
+    cv2.setNumThreads(before)
+    assert not hangs and worker.exitcode == 0
