@@ -47,8 +47,6 @@ def smaller(config):
         if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "OpenVocabSegmentor"):
             part.templates, part.text_cache = "plain", False
         decoder = part.get("decoder")
-        if decoder and decoder.type == "DenseClipDecoder":
-            decoder.text_width = 32
         if decoder and decoder.type == "DeepLabDecoder":
             decoder.network = "resnet10t"
         if decoder and decoder.type == "SideAdapterDecoder":

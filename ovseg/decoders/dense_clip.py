@@ -93,7 +93,7 @@ class DenseClipDecoder(Decoder):
     Args:
         tower: CLIP's image tower, open_clip's own ViT.
         classes: number of classes, which is fixed: their maps are channels.
-        text_width: of CLIP's text tower.
+        text_width: of CLIP's text tower; :class:`ovseg.segmentors.DenseClipSegmentor` gives it.
         weights, checkpoint: see :class:`ovseg.decoders.Decoder`.
         taps: after how many blocks the four maps are taken; ``None``: after each quarter.
         contexts, name_tokens: see :class:`LearnedPrompts`.
@@ -107,8 +107,8 @@ class DenseClipDecoder(Decoder):
     def __init__(
         self,
         tower: OpenClipTower,
+        text_width: int,
         classes: int,
-        text_width: int = 512,
         weights: str | None = None,
         checkpoint: str | Path | None = None,
         taps: Sequence[int] | None = None,

@@ -80,7 +80,7 @@ class DecoderSegmentor(PhotoSegmentor):
             super().__init__(
                 head=head or dict(type="MaxQueryHead", softmax=False), label_refiners=label_refiners, **words
             )
-            self.decoder = DECODERS.build(decoder, default_args=dict(tower=self.backbone.tower))
+            self.decoder = DECODERS.build(decoder, default_args=self.told_of_encoder())
         self.framing = FRAMINGS.build(framing or dict(type="WholePhoto"))
         self.training_framing = FRAMINGS.build(training_framing) if training_framing else self.framing
         self.criterion = LOSSES.build(loss) if loss else None
@@ -91,6 +91,10 @@ class DecoderSegmentor(PhotoSegmentor):
         self.lower_seen, self.self_training = float(lower_seen), False
         self._check_unseen()
         select_trained(self, trained)
+
+    def told_of_encoder(self) -> dict[str, Any]:
+        """Arguments of the decoder that the encoder decides."""
+        return dict(tower=self.backbone.tower)
 
     def train(self, mode: bool = True) -> DecoderSegmentor:
         """As torch's; CLIP stays in evaluation mode: what of it is trained has no dropout and no batch statistics."""

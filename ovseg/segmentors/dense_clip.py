@@ -43,6 +43,10 @@ class DenseClipSegmentor(DecoderSegmentor):
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
 
+    def told_of_encoder(self) -> dict[str, Any]:
+        """As in the base class, and the width of the text tower."""
+        return dict(super().told_of_encoder(), text_width=self.backbone.clip.token_embedding.embedding_dim)
+
     @torch.no_grad()
     def embed_words(self, vocabulary: Vocabulary) -> Tensor:
         """Unit embeddings ``[Q, D]`` float32 of a vocabulary's queries.

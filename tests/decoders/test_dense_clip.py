@@ -27,7 +27,7 @@ def build(monkeypatch):
 
     def make(**settings):
         torch.manual_seed(0)
-        decoder = dict(type="DenseClipDecoder", classes=3, text_width=32, channels=16)
+        decoder = dict(type="DenseClipDecoder", classes=3, channels=16)
         return MODELS.build(
             dict(
                 type="DenseClipSegmentor",
@@ -123,4 +123,4 @@ def test_the_set_of_classes_is_closed(build):
     with pytest.raises(ValueError, match="closed"):
         model.training_text([0])
     with pytest.raises(ValueError, match="taps are"):
-        build(decoder=dict(type="DenseClipDecoder", classes=3, text_width=32, taps=(1, 2, 3)))
+        build(decoder=dict(type="DenseClipDecoder", classes=3, taps=(1, 2, 3)))
