@@ -36,12 +36,17 @@ from tools.benchmarking.standins import random_tensor
 
 COSTED = {
     "catseg/catseg_vitb16_ade20k.py": "catseg/catseg_vitb16_train.py",
+    "catseg/catseg_vitl14-336_ade20k.py": None,
     "san/san_vitb16_ade20k.py": "san/san_vitb16_train.py",
     "sed/sed_convnextb_ade20k.py": "sed/sed_convnextb_train.py",
     "sed/sed_fast_convnextb_ade20k.py": None,
     "maft_plus/maft_plus_convnext-base_ade20k.py": "maft_plus/maft_plus_convnext-base_train.py",
     "fcclip/fcclip_convnext-large_ade20k.py": None,
     "ovseg/ovseg_swinb-vitl14_ade20k.py": None,
+    "zegclip/zegclip_vitb16_context59.py": "zegclip/zegclip_vitb16_context59_train.py",
+    "cascade_clip/cascade_clip_vitb16_context59.py": "cascade_clip/cascade_clip_vitb16_context59_train.py",
+    "denseclip/denseclip_vitb16_ade20k.py": "denseclip/denseclip_vitb16_ade20k_train.py",
+    "maskclip_plus/maskclip_plus_resnet101_context59.py": "maskclip_plus/maskclip_plus_resnet101_context59_train.py",
 }
 """Configs of the table, below the folder of configs, and the recipe that trains each; ``None``: ovseg has none for the
 whole model."""
@@ -101,7 +106,7 @@ def cost_job(path: Path, photo: Path) -> Job:
         raise ValueError(f"{path} has no decoder: --costs is for trained methods")
     set_short_side(config)
     torch.manual_seed(0)
-    model = MODELS.build(config.model).eval()
+    model = MODELS.build(config.model).eval().requires_grad_(False)  # the counter of products hooks what trains
     steps = [s for s in config.test_dataloader.dataset.pipeline if s["type"] != "LoadMask"]
     pipeline = Compose([TRANSFORMS.build(step) for step in steps])
     return Job(Path(path).stem, model, pipeline, photo, pipeline(dict(img_path=str(photo))))
