@@ -22,6 +22,7 @@ RECIPES = [
     "maskclip_plus/maskclip_plus_resnet101_context59_train.py",
     "maskclip_plus/maskclip_plus_resnet101_coco_stuff_train.py",
     "denseclip/denseclip_vitb16_ade20k_train.py",
+    "segclip/segclip_vitb16_train.py",
     *(
         f"{method}/{method}_vitb16_{data}_{kind}.py"
         for method in ("zegclip", "cascade_clip")
@@ -44,7 +45,7 @@ def small_weights(monkeypatch):
 def smaller(config):
     """The recipe at a size that a test can build: short prompts, a small ResNet, a small side network."""
     for part in (config.model, *(config.model[k] for k in ("student", "teacher") if k in config.model)):
-        if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "OpenVocabSegmentor"):
+        if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "SegClipSegmentor", "OpenVocabSegmentor"):
             part.templates, part.text_cache = "plain", False
         decoder = part.get("decoder")
         if decoder and decoder.type == "DeepLabDecoder":
@@ -52,15 +53,21 @@ def smaller(config):
         if decoder and decoder.type == "SideAdapterDecoder":
             decoder.network = dict(width=24, num_heads=2, queries=20)
             config.model.loss.points = 64
+        if decoder and decoder.type == "SegClipDecoder":
+            decoder.groups = 4  # of the small CLIP's 64 channels
     return config
 
 
 def sample(config):
     """A photo of noise with labels, through the recipe's own pipeline but for the reading of files."""
-    steps = [s for s in config.train_dataloader.dataset.pipeline if s["type"] not in ("LoadImage", "LoadMask")]
+    dataset = config.train_dataloader.dataset
+    pipeline = dataset.datasets[0].pipeline if "datasets" in dataset else dataset.pipeline
+    steps = [s for s in pipeline if s["type"] not in ("LoadImage", "LoadMask")]
     generator = np.random.default_rng(0)
     results = dict(image=generator.integers(0, 256, (60, 80, 3)).astype(np.uint8), ignore_index=255, ori_shape=(60, 80))
-    if any(s["type"] == "LoadMask" for s in config.train_dataloader.dataset.pipeline):
+    if any("captions" in s.get("keys", ()) for s in pipeline):
+        results["captions"] = "a photo of a cat."
+    if any(s["type"] == "LoadMask" for s in pipeline):
         results["labels"] = generator.integers(0, 3, (60, 80)).astype(np.int32)
     for step in steps:
         step.update({k: 64 for k in ("size", "crop", "short_side") if k in step})

@@ -1,7 +1,8 @@
 """Data sets: reading photos and label maps, the pipeline's transforms, the benchmarks, their conversion."""
 
-from ovseg.datasets.augment import BoxCrops, RandomView
+from ovseg.datasets.augment import BoxCrops, CentreSquare, RandomView
 from ovseg.datasets.benchmarks import BENCHMARKS, Benchmark
+from ovseg.datasets.captions import CaptionDataset
 from ovseg.datasets.class_names import load_class_names
 from ovseg.datasets.dataset import SegmentationDataset
 from ovseg.datasets.errors import DatasetNotFound, ImageReadError, MaskReadError, SampleError
@@ -21,6 +22,8 @@ __all__ = [
     "MESS",
     "Benchmark",
     "BoxCrops",
+    "CaptionDataset",
+    "CentreSquare",
     "ColourJitter",
     "CropAndPad",
     "DatasetNotFound",

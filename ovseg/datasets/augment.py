@@ -41,6 +41,27 @@ class RandomView(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class CentreSquare(BaseTransform):
+    """The middle of ``image`` as CLIP sees it: shorter side resized to ``size``, then the square in the middle.
+
+    Args:
+        size: side of the result in pixels; Pillow's bicubic filter resizes.
+    """
+
+    def __init__(self, size: int = 224) -> None:
+        self.size = side_in_pixels("size", size, 224)
+
+    def transform(self, results: dict) -> dict:
+        photo = Image.fromarray(results["image"])
+        scale = self.size / min(photo.size)
+        width, height = (max(self.size, int(n * scale)) for n in photo.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        resized = photo.resize((width, height), Image.Resampling.BICUBIC)
+        results["image"] = np.array(resized.crop((left, top, left + self.size, top + self.size)))
+        return results
+
+
+@TRANSFORMS.register_module()
 class BoxCrops(BaseTransform):
     """A photo on a square, and crops of a random grid of boxes of it (DeCLIP, Wang et al., CVPR 2025, section 3.3).
 

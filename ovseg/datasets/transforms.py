@@ -316,7 +316,7 @@ class PackInputs(BaseTransform):
 
     Gives ``inputs`` (uint8 RGB ``[3, h, w]``), ``data_samples`` (:class:`mmseg.structures.SegDataSample` with
     ``gt_sem_seg`` int32 ``[1, H, W]`` where there is a label map) and each of ``keys``: ``original`` as uint8
-    ``[3, H, W]``, other arrays as they are.
+    ``[3, H, W]``, other arrays and text as they are.
 
     Args:
         keys: what a method asks for beyond the resized photo, e.g. ``('original',)``, ``('regions',)``.
@@ -348,7 +348,10 @@ class PackInputs(BaseTransform):
             if key not in results:
                 raise KeyError(f"PackInputs(keys={self.keys}): no step of the pipeline gives {key!r}")
             value = results[key]
-            packed[key] = _channels_first(value) if key == "original" else torch.from_numpy(np.asarray(value))
+            if isinstance(value, str):
+                packed[key] = value
+            else:
+                packed[key] = _channels_first(value) if key == "original" else torch.from_numpy(np.asarray(value))
         return packed
 
     def pack_error(self, info: dict, error: Exception) -> dict:

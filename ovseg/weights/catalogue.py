@@ -651,6 +651,22 @@ def _decoders() -> Iterable[WeightCard]:
         notes="CLIP and decoder of configs/denseclip/denseclip_vitb16_ade20k_train.py. The authors' files, of another "
         "code, are not read.",
     )
+    yield WeightCard(
+        name="segclip/vitb16",
+        kind="decoder",
+        family="SegCLIP",
+        arch="ViT-B-16-quickgelu",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=224,
+        **_CLIP_NORM,
+        quickgelu=True,
+        layout="training",
+        home="https://arxiv.org/abs/2211.14813",
+        notes="CLIP and decoder of configs/segclip/segclip_vitb16_train.py. The authors' file, of another code and "
+        "without a licence, is not read.",
+    )
     for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
         yield WeightCard(
             name=f"sed/{size}",

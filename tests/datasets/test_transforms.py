@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from ovseg.datasets import (
+    CentreSquare,
     LoadMask,
     MaskReadError,
     PackInputs,
@@ -34,6 +35,14 @@ def test_resize_rounds_half_up_and_never_to_nothing():
     assert short_side_size(427, 640, 336) == (336, 504)
     assert short_side_size(2, 5000, 336) == (1, 2048)
     assert resize_short_side(np.zeros((2, 5000, 3), np.uint8), 336).shape == (1, 2048, 3)
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (224, 224), (61, 90)])
+def test_the_square_in_the_middle_is_clips(size):
+    image = photo(np.random.default_rng(1), size)
+    resized = Resize(224, InterpolationMode.BICUBIC)(Image.fromarray(image))
+    got = CentreSquare(224).transform({"image": image})["image"]
+    np.testing.assert_array_equal(got, np.asarray(CenterCrop(224)(resized)))
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (224, 224), (60, 90)])
