@@ -153,6 +153,7 @@ def use_small_guides(monkeypatch, width: int = 64) -> None:
     monkeypatch.setattr("ovseg.backbones.radio.load_heads", loader(lambda n: small_language_head()))
     monkeypatch.setattr("ovseg.backbones.text_map.load_heads", loader(lambda n: small_text_map()))
     monkeypatch.setattr("ovseg.backbones.sam.load_sam", loader(lambda n: small_sam()))
+    monkeypatch.setattr("ovseg.backbones.sam_clip.load_sam", loader(lambda n: small_sam()))
     monkeypatch.setattr(
         "ovseg.stitches.upsampled.load_heads", loader(lambda n: shake(JointBilateralUpsampler(32), 0.05))
     )

@@ -23,6 +23,7 @@ RECIPES = [
     "maskclip_plus/maskclip_plus_resnet101_coco_stuff_train.py",
     "denseclip/denseclip_vitb16_ade20k_train.py",
     "segclip/segclip_vitb16_train.py",
+    *(f"sam_clip_merged/sam_clip_merged_vitb16_stage{stage}_train.py" for stage in (1, 2, 3)),
     *(
         f"{method}/{method}_vitb16_{data}_{kind}.py"
         for method in ("zegclip", "cascade_clip")
@@ -39,6 +40,7 @@ def small_weights(monkeypatch):
         return LoadedClip(small_clip(layers=12), mean, std, get_card(name), "0" * 64, open_clip.tokenize)
 
     monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+    monkeypatch.setattr("ovseg.backbones.sam_clip.load_clip", load)
     use_small_guides(monkeypatch)
 
 
@@ -58,19 +60,20 @@ def smaller(config):
     return config
 
 
-def sample(config):
-    """A photo of noise with labels, through the recipe's own pipeline but for the reading of files."""
-    dataset = config.train_dataloader.dataset
+def sample(dataset):
+    """A photo of noise with what a training tells of it, through the recipe's own pipeline but for reading of files."""
+    if dataset.type == "PairedDataset":
+        return sample(dataset.first) | {f"prompted_{k}": v for k, v in sample(dataset.second).items()}
     pipeline = dataset.datasets[0].pipeline if "datasets" in dataset else dataset.pipeline
-    steps = [s for s in pipeline if s["type"] not in ("LoadImage", "LoadMask")]
     generator = np.random.default_rng(0)
     results = dict(image=generator.integers(0, 256, (60, 80, 3)).astype(np.uint8), ignore_index=255, ori_shape=(60, 80))
     if any("captions" in s.get("keys", ()) for s in pipeline):
         results["captions"] = "a photo of a cat."
     if any(s["type"] == "LoadMask" for s in pipeline):
         results["labels"] = generator.integers(0, 3, (60, 80)).astype(np.int32)
+    steps = [s for s in pipeline if s["type"] not in ("LoadImage", "LoadMask")]
     for step in steps:
-        step.update({k: 64 for k in ("size", "crop", "short_side") if k in step})
+        step.update({k: 64 for k in ("size", "crop", "short_side", "side") if k in step})
     return Compose([TRANSFORMS.build(step) for step in steps])(results)
 
 
@@ -80,7 +83,7 @@ def test_a_recipe_takes_a_step(recipe, small_weights):
     np.random.seed(0)
     config = smaller(Config.fromfile(ROOT / recipe))
     model = MODELS.build(config.model).train()
-    items = [sample(config), sample(config)]
+    items = [sample(config.train_dataloader.dataset) for _ in range(2)]
     batch = {key: [item[key] for item in items] for key in items[0]}
     losses = model(**batch, mode="loss")
     total = sum(value for name, value in losses.items() if "loss" in name)

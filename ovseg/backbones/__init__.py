@@ -8,6 +8,7 @@ from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
 from ovseg.backbones.radio import RadioBackbone
 from ovseg.backbones.sam import SamBackbone
+from ovseg.backbones.sam_clip import SamClipBackbone
 from ovseg.backbones.stem_guide import StemGuide
 from ovseg.backbones.text_map import TextMappedBackbone
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
@@ -25,6 +26,7 @@ __all__ = [
     "PhotoGuide",
     "RadioBackbone",
     "SamBackbone",
+    "SamClipBackbone",
     "StemGuide",
     "TextMappedBackbone",
     "TimmTower",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
+from segment_anything.utils.transforms import ResizeLongestSide
 
-from ovseg.arguments import side_in_pixels
+from ovseg.arguments import side_in_pixels, whole_number
 from ovseg.registry import TRANSFORMS
 
 
@@ -45,19 +48,43 @@ class CentreSquare(BaseTransform):
     """The middle of ``image`` as CLIP sees it: shorter side resized to ``size``, then the square in the middle.
 
     Args:
-        size: side of the result in pixels; Pillow's bicubic filter resizes.
+        size: side of the result in pixels, or several of which one is drawn for each photo; resized by Pillow, bicubic.
+
+    Raises:
+        ValueError: for no size.
     """
 
-    def __init__(self, size: int = 224) -> None:
-        self.size = side_in_pixels("size", size, 224)
+    def __init__(self, size: int | Sequence[int] = 224) -> None:
+        self.sizes = [side_in_pixels("size", n, 224) for n in ([size] if isinstance(size, int) else size)]
+        if not self.sizes:
+            raise ValueError("size is empty; give at least one side in pixels")
 
     def transform(self, results: dict) -> dict:
-        photo = Image.fromarray(results["image"])
-        scale = self.size / min(photo.size)
-        width, height = (max(self.size, int(n * scale)) for n in photo.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        photo, size = Image.fromarray(results["image"]), self.sizes[np.random.randint(len(self.sizes))]
+        scale = size / min(photo.size)
+        width, height = (max(size, int(n * scale)) for n in photo.size)
+        left, top = round((width - size) / 2), round((height - size) / 2)
         resized = photo.resize((width, height), Image.Resampling.BICUBIC)
-        results["image"] = np.array(resized.crop((left, top, left + self.size, top + self.size)))
+        results["image"] = np.array(resized.crop((left, top, left + size, top + size)))
+        return results
+
+
+@TRANSFORMS.register_module()
+class PointPrompts(BaseTransform):
+    """``image`` at SAM's size, and ``points`` on it: float32 ``[count, 2]``, x and y in its pixels, anywhere on it.
+
+    Args:
+        count: number of points.
+        side: the longer side becomes so many pixels, as SAM resizes photos.
+    """
+
+    def __init__(self, count: int = 32, side: int = 1024) -> None:
+        self.count, self.side = whole_number("count", count, 1), side_in_pixels("side", side, 1024)
+
+    def transform(self, results: dict) -> dict:
+        image = ResizeLongestSide(self.side).apply_image(np.ascontiguousarray(results["image"]))
+        results["image"] = image
+        results["points"] = (np.random.rand(self.count, 2) * (image.shape[1], image.shape[0])).astype(np.float32)
         return results
 
 

@@ -652,6 +652,21 @@ def _decoders() -> Iterable[WeightCard]:
         "code, are not read.",
     )
     yield WeightCard(
+        name="sam_clip_merged/vitb16",
+        kind="decoder",
+        family="SAM-CLIP",
+        arch="vit_b",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=1024,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        layout="training",
+        home="https://arxiv.org/abs/2310.15308",
+        notes="SAM and CLIP head of configs/sam_clip_merged/*_train.py. The authors published neither.",
+    )
+    yield WeightCard(
         name="segclip/vitb16",
         kind="decoder",
         family="SegCLIP",

@@ -12,6 +12,7 @@ from ovseg.datasets import (
     LoadMask,
     MaskReadError,
     PackInputs,
+    PointPrompts,
     ResizePIL,
     ResizeShortestEdge,
     ResizeShortSide,
@@ -43,6 +44,22 @@ def test_the_square_in_the_middle_is_clips(size):
     resized = Resize(224, InterpolationMode.BICUBIC)(Image.fromarray(image))
     got = CentreSquare(224).transform({"image": image})["image"]
     np.testing.assert_array_equal(got, np.asarray(CenterCrop(224)(resized)))
+
+
+def test_one_of_several_squares_is_drawn_for_each_photo():
+    image, step = photo(np.random.default_rng(1), (60, 80)), CentreSquare((32, 48))
+    np.random.seed(0)
+    assert {step.transform({"image": image})["image"].shape[0] for _ in range(20)} == {32, 48}
+    with pytest.raises(ValueError, match="size is empty"):
+        CentreSquare(())
+
+
+def test_points_lie_on_the_photo_at_sams_size():
+    results = PointPrompts(count=50, side=128).transform({"image": photo(np.random.default_rng(1), (60, 80))})
+    assert results["image"].shape == (96, 128, 3)
+    points = results["points"]
+    assert points.shape == (50, 2) and points.dtype == np.float32
+    assert (points >= 0).all() and (points <= (128, 96)).all() and points[:, 0].max() > 96
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (224, 224), (60, 90)])
