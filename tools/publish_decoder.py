@@ -7,8 +7,8 @@
 CONFIG and CHECKPOINT are those of the training: of a segmentor with a decoder, of a student that learned from pseudo
 labels, of DeCLIP's or OVSeg's CLIP, of SAM-CLIP (``--layout training``). With ``--share`` below 1 CLIP's weights lie so
 far on the straight line from those that the training began with to the trained ones (Wortsman et al., WiSE-FT, CVPR
-2022): finetuning gains on its own classes and forgets others, and in between both are often kept. Decoders, mask prompts
-and SAM-CLIP's parts are the trained ones.
+2022): finetuning gains on its own classes and forgets others, and in between both are often kept. Decoders, mask
+prompts and SAM-CLIP are the trained ones.
 
 Layout ``catseg`` is the official one, whole; ``overlay`` holds the decoder or prompts and only what changed of CLIP.
 """

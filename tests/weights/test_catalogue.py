@@ -23,7 +23,7 @@ def test_a_card_is_usable(card):
         "dino": lambda: timm.is_model(card.arch),
         "sam": lambda: card.arch in sam_model_registry,
         "heads": lambda: card.arch in ("clip_dinoiser", "jbu_one", "text_map", "dinotxt", "radio_head"),
-        "decoder": lambda: card.arch in open_clip.list_models() and card.layout in LAYOUTS,
+        "decoder": lambda: card.arch in (*open_clip.list_models(), *sam_model_registry) and card.layout in LAYOUTS,
         "masks": lambda: card.hub_model == card.name and not card.sources,
     }
     assert card.packaged is not None or known[card.kind]()  # packaged ones bring their sizes along
