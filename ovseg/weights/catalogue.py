@@ -615,7 +615,8 @@ def _decoders() -> Iterable[WeightCard]:
         quickgelu=True,
         layout="student",
         home="https://github.com/chongzhou96/MaskCLIP",
-        notes="A checkpoint of configs/maskclip_plus/*_train.py. The authors' files, of another code, are not read.",
+        notes="What tools/publish_decoder.py makes of configs/maskclip_plus/*_train.py. The authors' files, of another "
+        "code, are not read.",
     )
     for method, title, paper in (("zegclip", "ZegCLIP", "2212.03588"), ("cascade_clip", "Cascade-CLIP", "2406.00670")):
         for data in ("voc20", "context59", "coco_stuff"):
@@ -632,8 +633,8 @@ def _decoders() -> Iterable[WeightCard]:
                 quickgelu=True,
                 layout="training",
                 home=f"https://arxiv.org/abs/{paper}",
-                notes=f"A checkpoint of configs/{method}/{method}_vitb16_{data}_train.py. The authors' files, of "
-                "another code, are not read.",
+                notes=f"What tools/publish_decoder.py makes of configs/{method}/{method}_vitb16_{data}_train.py. The "
+                "authors' files, of another code, are not read.",
             )
     yield WeightCard(
         name="denseclip/ade20k",
