@@ -33,7 +33,7 @@ train_dataloader = dict(
             on_error="raise",
             pipeline=[
                 dict(type="LoadImage"),
-                dict(type="CentreSquare", size=(224, 336, 448)),
+                dict(type="ResizePIL", short_side=(224, 336, 448), center_crop=True),
                 dict(type="PackInputs"),
             ],
         ),

@@ -9,7 +9,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type="LoadImage"),
-            dict(type="CentreSquare", size=1024),
+            dict(type="ResizePIL", short_side=1024, center_crop=True),
             dict(type="PackInputs"),
         ]
     ),

@@ -7,7 +7,7 @@ default_scope = "ovseg"
 epochs, warmup = 10, 1.5
 _steps = [
     dict(type="LoadImage"),
-    dict(type="CentreSquare", size=224),
+    dict(type="ResizePIL", short_side=224, center_crop=True),
     dict(type="Superpixels", source=dict(type="FelzenszwalbRegions", scale=224, sigma=9.0, min_size=224), patch=16),
     dict(type="PackInputs", keys=("captions", "superpixels")),
 ]

@@ -1,6 +1,6 @@
 """Data sets: reading photos and label maps, the pipeline's transforms, the benchmarks, their conversion."""
 
-from ovseg.datasets.augment import BoxCrops, CentreSquare, PointPrompts, RandomView
+from ovseg.datasets.augment import BoxCrops, PointPrompts, RandomView
 from ovseg.datasets.benchmarks import BENCHMARKS, Benchmark
 from ovseg.datasets.captions import CaptionDataset
 from ovseg.datasets.class_names import load_class_names
@@ -24,7 +24,6 @@ __all__ = [
     "Benchmark",
     "BoxCrops",
     "CaptionDataset",
-    "CentreSquare",
     "ColourJitter",
     "CropAndPad",
     "DatasetNotFound",

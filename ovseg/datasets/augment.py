@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -40,32 +38,6 @@ class RandomView(BaseTransform):
         method = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         view = cv2.resize(view, (self.size, self.size), interpolation=method)
         results["image"] = view[:, ::-1] if np.random.rand() < 0.5 else view
-        return results
-
-
-@TRANSFORMS.register_module()
-class CentreSquare(BaseTransform):
-    """The middle of ``image`` as CLIP sees it: shorter side resized to ``size``, then the square in the middle.
-
-    Args:
-        size: side of the result in pixels, or several of which one is drawn for each photo; resized by Pillow, bicubic.
-
-    Raises:
-        ValueError: for no size.
-    """
-
-    def __init__(self, size: int | Sequence[int] = 224) -> None:
-        self.sizes = [side_in_pixels("size", n, 224) for n in ([size] if isinstance(size, int) else size)]
-        if not self.sizes:
-            raise ValueError("size is empty; give at least one side in pixels")
-
-    def transform(self, results: dict) -> dict:
-        photo, size = Image.fromarray(results["image"]), self.sizes[np.random.randint(len(self.sizes))]
-        scale = size / min(photo.size)
-        width, height = (max(size, int(n * scale)) for n in photo.size)
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        resized = photo.resize((width, height), Image.Resampling.BICUBIC)
-        results["image"] = np.array(resized.crop((left, top, left + size, top + size)))
         return results
 
 

@@ -151,7 +151,7 @@ class ResizePIL(BaseTransform):
       scaling; labels stay at the original size.
 
     Args:
-        short_side: pixels.
+        short_side: pixels; several: one of them is drawn for each photo.
         multiple_of: ``None``, or what both sides are rounded to.
         center_crop: cut the central ``short_side`` square out of photo and label map.
         interpolation: ``'bicubic'`` or ``'bilinear'``.
@@ -163,7 +163,7 @@ class ResizePIL(BaseTransform):
 
     def __init__(
         self,
-        short_side: int,
+        short_side: int | Sequence[int],
         multiple_of: int | None = None,
         center_crop: bool = False,
         interpolation: str = "bicubic",
@@ -172,33 +172,40 @@ class ResizePIL(BaseTransform):
             raise ValueError(f"interpolation {interpolation!r}; there are {', '.join(_PIL_FILTERS)}")
         if center_crop and multiple_of:
             raise ValueError("center_crop gives a square of short_side pixels; multiple_of cannot be set as well")
-        short_side = side_in_pixels("short_side", short_side)
+        sides = short_side if isinstance(short_side, Sequence) and not isinstance(short_side, str) else [short_side]
+        if not sides:
+            raise ValueError("short_side is empty; give at least one number of pixels")
+        self.short_sides = tuple(side_in_pixels("short_side", side) for side in sides)
+        self.short_side = self.short_sides[0] if len(sides) == 1 else self.short_sides
         multiple_of = side_in_pixels("multiple_of", multiple_of, 16) if multiple_of is not None else None
-        self.short_side, self.multiple_of, self.center_crop = short_side, multiple_of, center_crop
+        self.multiple_of, self.center_crop = multiple_of, center_crop
         self.interpolation = interpolation
 
     def transform(self, results: dict) -> dict:
         height, width = results["image"].shape[:2]
-        h, w = self._size(height, width)
+        one = self.short_sides[np.random.randint(len(self.short_sides)) if len(self.short_sides) > 1 else 0]
+        h, w = self._size(height, width, one)
         results["image"] = _pil_resize(results["image"], (h, w), _PIL_FILTERS[self.interpolation])
         if self.center_crop:
-            results["image"] = results["original"] = self._crop(results["image"])
+            results["image"] = results["original"] = _middle(results["image"], one)
             results["ori_shape"] = results["image"].shape[:2]
             if "labels" in results:
-                results["labels"] = self._crop(_pil_resize(results["labels"], (h, w), Image.Resampling.NEAREST))
+                results["labels"] = _middle(_pil_resize(results["labels"], (h, w), Image.Resampling.NEAREST), one)
         return results
 
-    def _size(self, height: int, width: int) -> tuple[int, int]:
+    def _size(self, height: int, width: int, short_side: int) -> tuple[int, int]:
         short = min(height, width)
         if self.multiple_of:
-            m, factor = self.multiple_of, self.short_side / short
+            m, factor = self.multiple_of, short_side / short
             return tuple(max(m, int(side * factor / m + 0.5) * m) for side in (height, width))
-        long = int(self.short_side * max(height, width) / short)
-        return (self.short_side, long) if height <= width else (long, self.short_side)
+        long = int(short_side * max(height, width) / short)
+        return (short_side, long) if height <= width else (long, short_side)
 
-    def _crop(self, array: np.ndarray) -> np.ndarray:
-        top, left = (int(round((side - self.short_side) / 2.0)) for side in array.shape[:2])
-        return np.ascontiguousarray(array[top : top + self.short_side, left : left + self.short_side])
+
+def _middle(array: np.ndarray, side: int) -> np.ndarray:
+    """The square in the middle."""
+    top, left = (int(round((n - side) / 2.0)) for n in array.shape[:2])
+    return np.ascontiguousarray(array[top : top + side, left : left + side])
 
 
 def _pil_resize(array: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:

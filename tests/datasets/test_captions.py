@@ -8,7 +8,11 @@ from PIL import Image
 
 from ovseg.datasets import CaptionDataset, DatasetNotFound, ImageReadError
 
-PIPELINE = (dict(type="LoadImage"), dict(type="CentreSquare", size=32), dict(type="PackInputs", keys=("captions",)))
+PIPELINE = (
+    dict(type="LoadImage"),
+    dict(type="ResizePIL", short_side=32, center_crop=True),
+    dict(type="PackInputs", keys=("captions",)),
+)
 
 
 @pytest.fixture

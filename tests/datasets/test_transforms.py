@@ -8,7 +8,6 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from ovseg.datasets import (
-    CentreSquare,
     LoadMask,
     MaskReadError,
     PackInputs,
@@ -38,20 +37,13 @@ def test_resize_rounds_half_up_and_never_to_nothing():
     assert resize_short_side(np.zeros((2, 5000, 3), np.uint8), 336).shape == (1, 2048, 3)
 
 
-@pytest.mark.parametrize("size", [(375, 500), (500, 375), (224, 224), (61, 90)])
-def test_the_square_in_the_middle_is_clips(size):
-    image = photo(np.random.default_rng(1), size)
-    resized = Resize(224, InterpolationMode.BICUBIC)(Image.fromarray(image))
-    got = CentreSquare(224).transform({"image": image})["image"]
-    np.testing.assert_array_equal(got, np.asarray(CenterCrop(224)(resized)))
-
-
 def test_one_of_several_squares_is_drawn_for_each_photo():
-    image, step = photo(np.random.default_rng(1), (60, 80)), CentreSquare((32, 48))
+    image, step = photo(np.random.default_rng(1), (60, 80)), ResizePIL((32, 48), center_crop=True)
     np.random.seed(0)
-    assert {step.transform({"image": image})["image"].shape[0] for _ in range(20)} == {32, 48}
-    with pytest.raises(ValueError, match="size is empty"):
-        CentreSquare(())
+    assert {step.transform({"image": image})["image"].shape[:2] for _ in range(20)} == {(32, 32), (48, 48)}
+    with pytest.raises(ValueError, match="short_side is empty"):
+        ResizePIL(())
+    assert ResizePIL(336).short_side == 336
 
 
 def test_points_lie_on_the_photo_at_sams_size():
