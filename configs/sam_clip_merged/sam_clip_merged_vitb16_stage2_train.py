@@ -4,7 +4,6 @@
 # first stage come some of SA-1B's in `$OVSEG_DATA/photos_for_sam` (the paper: 5.7 % of them), at 1024 pixels, with
 # random points: SAM as it was says what these mean.
 _base_ = "./sam_clip_merged_vitb16_stage1_train.py"
-max_iters = 100_000
 load_from = "work_dirs/sam_clip_merged_vitb16_stage1_train/iter_100000.pth"
 model = dict(
     clip_weight=1.0,
