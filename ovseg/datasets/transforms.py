@@ -172,18 +172,19 @@ class ResizePIL(BaseTransform):
             raise ValueError(f"interpolation {interpolation!r}; there are {', '.join(_PIL_FILTERS)}")
         if center_crop and multiple_of:
             raise ValueError("center_crop gives a square of short_side pixels; multiple_of cannot be set as well")
-        sides = short_side if isinstance(short_side, Sequence) and not isinstance(short_side, str) else [short_side]
-        if not sides:
-            raise ValueError("short_side is empty; give at least one number of pixels")
-        self.short_sides = tuple(side_in_pixels("short_side", side) for side in sides)
-        self.short_side = self.short_sides[0] if len(sides) == 1 else self.short_sides
+        several = isinstance(short_side, Sequence) and not isinstance(short_side, str)
+        if several and len(short_side) < 2:
+            raise ValueError(f"short_side is {short_side}; give a whole number of pixels, or at least two of them")
+        sides = tuple(side_in_pixels("short_side", side) for side in (short_side if several else [short_side]))
+        self.short_side = sides if several else sides[0]
         multiple_of = side_in_pixels("multiple_of", multiple_of, 16) if multiple_of is not None else None
         self.multiple_of, self.center_crop = multiple_of, center_crop
         self.interpolation = interpolation
 
     def transform(self, results: dict) -> dict:
         height, width = results["image"].shape[:2]
-        one = self.short_sides[np.random.randint(len(self.short_sides)) if len(self.short_sides) > 1 else 0]
+        several = isinstance(self.short_side, tuple)
+        one = self.short_side[np.random.randint(len(self.short_side))] if several else self.short_side
         h, w = self._size(height, width, one)
         results["image"] = _pil_resize(results["image"], (h, w), _PIL_FILTERS[self.interpolation])
         if self.center_crop:

@@ -41,7 +41,7 @@ def test_one_of_several_squares_is_drawn_for_each_photo():
     image, step = photo(np.random.default_rng(1), (60, 80)), ResizePIL((32, 48), center_crop=True)
     np.random.seed(0)
     assert {step.transform({"image": image})["image"].shape[:2] for _ in range(20)} == {(32, 32), (48, 48)}
-    with pytest.raises(ValueError, match="short_side is empty"):
+    with pytest.raises(ValueError, match="short_side is .*at least two"):
         ResizePIL(())
     assert ResizePIL(336).short_side == 336
 
