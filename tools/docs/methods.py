@@ -27,7 +27,7 @@ INDEX = PAGES / "index.md"
 PICTURES = DOCS / "pictures" / "methods"
 OVERLAYS = PICTURES / "overlays.csv"
 MARK = "<!-- Generated from here on by `python tools/docs_pages.py`; a test compares. Do not edit. -->"
-TITLES = dict(BENCHMARKS) | {name: f"MESS {benchmark.title}" for name, benchmark in MESS.items()}
+TITLES = dict(BENCHMARKS) | {name: benchmark.title for name, benchmark in MESS.items()}
 BASES = ("models", "trained")
 """Folders of ``configs/_base_`` with the base configs of methods."""
 
