@@ -7,6 +7,7 @@ from ovseg.backbones.dinotxt import DinoTxtBackbone
 from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
 from ovseg.backbones.radio import RadioBackbone
+from ovseg.backbones.radio_sam import RadioSamBackbone
 from ovseg.backbones.sam import SamBackbone
 from ovseg.backbones.sam_clip import SamClipBackbone
 from ovseg.backbones.stem_guide import StemGuide
@@ -25,6 +26,7 @@ __all__ = [
     "OpenClipTower",
     "PhotoGuide",
     "RadioBackbone",
+    "RadioSamBackbone",
     "SamBackbone",
     "SamClipBackbone",
     "StemGuide",

@@ -455,6 +455,20 @@ def _radio() -> Iterable[WeightCard]:
             notes=f"The head of radio/{short} that was trained for the summary of SigLIP 2 "
             "(webli/ViT-gopt-16-SigLIP2-384): part of the files of its adaptors.",
         )
+        yield WeightCard(
+            name=f"radio/sam_{short}",
+            kind="heads",
+            family="C-RADIOv3",
+            arch="radio_sam_head",
+            sources=(),
+            licence="nvidia-open-model-license",
+            commercial="ask",
+            image_size=1024,
+            **_CLIP_NORM,
+            home="https://github.com/NVlabs/RADIO",
+            notes=f"The head of radio/{short} that was trained for the patches of SAM ViT-H: part of the files of its "
+            "adaptors.",
+        )
 
 
 # ---------------------------------------------------------------------------------------------- SAM and heads
