@@ -1,70 +1,40 @@
-"""Segment a photo with an exported graph and numpy alone: no torch, no ovseg.
-
-    ovseg export --method sclip --out sclip.onnx --classes "cat, grass, sky"
-    pip install numpy pillow onnxruntime
-    python demo/onnx_numpy.py sclip.onnx sclip.onnx.words.json photo.jpg labels.png
-
-Windows, their average and the threshold of the background are ovseg's own, from the second file.
-"""
+"""Segment a photo without torch or ovseg: onnx_numpy.py sclip.onnx sclip.onnx.words.json photo.jpg labels.png"""
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from onnxruntime import InferenceSession
 from PIL import Image, ImageOps
 
 
-def resized(grid: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A map of float32, bilinear."""
-    return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR))
+def resize(grid: np.ndarray, *sides: int) -> np.ndarray:  # bilinear, [..., h, w] to [..., *sides]
+    at = [(m, ((np.arange(n) + 0.5) * m / n - 0.5).clip(0, m - 1)) for m, n in zip(grid.shape[-2:], sides, strict=True)]
+    down, across = (np.maximum(0, 1 - abs(x[:, None] - np.arange(m))).astype(np.float32) for m, x in at)
+    return down @ grid @ across.T
 
 
-def starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where windows begin; the last ends with the photo."""
-    return [max(min(i, length - crop), 0) for i in range(0, max(length - crop + stride - 1, 0) + 1, stride)]
-
-
-def segment(model_path: str, words_path: str, photo_path: str) -> tuple[np.ndarray, list[str]]:
-    """Labels ``[H, W]`` uint8 of a photo, and the names they stand for."""
-    session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
-    words = json.loads(Path(words_path).read_text(encoding="utf-8"))
-    text, settings = np.array(words["text"], np.float32), words["settings"]
-    photo = ImageOps.exif_transpose(Image.open(photo_path)).convert("RGB")
-    factor, patch = settings["short_side"] / min(photo.size), settings["patch"]
-    width, height = (max(3, round(side * factor / patch)) * patch for side in photo.size)
-    if factor < 1:  # as ovseg: four pixels make one, without a filter for what is left out
-        scale = (photo.width / width, 0, 0, 0, photo.height / height, 0)
-        small = photo.transform((width, height), Image.Transform.AFFINE, scale, Image.Resampling.BILINEAR)
-    else:
-        small = photo.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(small, np.float32).transpose(2, 0, 1)[None]
-    crop, stride = (settings["windows"][name] or max(width, height) for name in ("crop", "stride"))
-    total, visits = np.zeros((len(text), height, width), np.float32), np.zeros((height, width), np.float32)
-    for y, x in [(y, x) for y in starts(height, crop, stride) for x in starts(width, crop, stride)]:
-        window = pixels[:, :, y : y + crop, x : x + crop]
-        scores = session.run(None, {"images": window, "text": text})[0][0]
-        if scale := settings["probability_scale"]:  # what is averaged are probabilities then (MaskCLIP)
-            scores = np.exp(scale * (scores - scores.max(0)))
-            scores /= scores.sum(0)
-        rows, columns = window.shape[2:]
-        for sums, grid in zip(total, scores, strict=True):
-            sums[y : y + rows, x : x + columns] += resized(grid, columns, rows)
-        visits[y : y + rows, x : x + columns] += 1
-    head, shape = settings["head"], (photo.height, photo.width)
-    best, labels, sums = np.full(shape, -np.inf), np.zeros(shape, np.uint8), np.zeros(shape)
-    for index, scores in zip(words["word_to_class"], total / visits, strict=True):
-        large = resized(scores, *photo.size)
-        labels[large > best] = index
-        best, sums = np.maximum(best, large), sums + np.exp(head["logit_scale"] * (large - 1.0))
-    if head["threshold"] and head["background"] is not None:
-        labels[np.exp(head["logit_scale"] * (best - 1)) / sums < head["threshold"]] = head["background"]
-    return labels, words["names"]
-
-
-if __name__ == "__main__":
-    found, names = segment(*sys.argv[1:4])
-    Image.fromarray(found).save(sys.argv[4])
-    for index in np.argsort(-np.bincount(found.ravel(), minlength=len(names))):
-        print(f"{(found == index).mean():6.1%}  {names[index]}")
+model_file, words_file, photo_file, labels_file = sys.argv[1:]
+session, words = InferenceSession(model_file, providers=["CPUExecutionProvider"]), json.load(open(words_file))
+pixels = np.float32(ImageOps.exif_transpose(Image.open(photo_file)).convert("RGB")).transpose(2, 0, 1)
+text, settings, shape = np.float32(words["text"]), words["settings"], pixels.shape[1:]
+gain, threshold, background = (settings["head"][name] for name in ("logit_scale", "threshold", "background"))
+sides = [max(3, round(n * settings["short_side"] / min(shape) / settings["patch"])) * settings["patch"] for n in shape]
+pixels, sums, visits = np.rint(resize(pixels, *sides)), np.zeros((len(text), *sides), np.float32), np.zeros(sides)
+crop, stride = (settings["windows"][name] or max(sides) for name in ("crop", "stride"))
+tops, lefts = ([min(i, max(n - crop, 0)) for i in range(0, max(n - crop, 0) + stride, stride)] for n in sides)
+for window in [np.s_[..., y : y + crop, x : x + crop] for y in tops for x in lefts]:
+    scores = session.run(None, {"images": pixels[None][window], "text": text})[0][0]
+    if scale := settings["probability_scale"]:  # what is averaged are probabilities then (MaskCLIP)
+        scores = (chances := np.exp(scale * (scores - scores.max(0)))) / chances.sum(0)
+    sums[window] += resize(scores, *visits[window].shape)
+    visits[window] += 1
+labels, best, total = np.zeros(shape, np.uint8), np.full(shape, -np.inf), np.zeros(shape)
+for index, scores in zip(words["word_to_class"], (resize(one / visits, *shape) for one in sums), strict=True):
+    labels[scores > best] = index
+    best, total = np.maximum(best, scores), total + np.exp(gain * (scores - 1))
+if threshold and background is not None:
+    labels[np.exp(gain * (best - 1)) / total < threshold] = background
+Image.fromarray(labels).save(labels_file)
+for index in np.argsort(-np.bincount(labels.ravel(), minlength=len(words["names"]))):
+    print(f"{(labels == index).mean():6.1%}  {words['names'][index]}")

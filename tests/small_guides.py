@@ -10,7 +10,7 @@ from torch import nn
 from ovseg.attention.dinoiser import new_heads
 from ovseg.weights import Loaded, get_card
 from ovseg.weights.dinotxt import DinoTxtParts
-from ovseg.weights.radio import LanguageHead
+from ovseg.weights.radio import AdaptorHead
 from ovseg.weights.simfeatup import JointBilateralUpsampler
 from ovseg.weights.text_map import TextMap
 
@@ -76,10 +76,16 @@ def small_radio(img_size: int = 128) -> nn.Module:
     return shake(model, 0.05)
 
 
-def small_language_head(out: int = 32) -> LanguageHead:
+def small_language_head(out: int = 32) -> AdaptorHead:
     """RADIO's head from :func:`small_radio` to the words of a small CLIP."""
     torch.manual_seed(10)
-    return shake(LanguageHead(64, 48, out, 2), 0.1)
+    return shake(AdaptorHead(64, 48, out, 2), 0.1)
+
+
+def small_sam_adaptor(out: int = 32) -> AdaptorHead:
+    """RADIO's head from :func:`small_radio` to the cells of :func:`small_sam`, before its neck."""
+    torch.manual_seed(11)
+    return shake(AdaptorHead(64, 40, out, 1), 0.1)
 
 
 def small_dinov3() -> nn.Module:
@@ -145,14 +151,20 @@ def use_small_guides(monkeypatch, width: int = 64) -> None:
 
         return load
 
-    monkeypatch.setattr("ovseg.backbones.dino.load_dino", loader(lambda n: small_dino(8 if n.endswith("8") else 16)))
+    def trunk(name):
+        return small_radio() if name.startswith("radio/") else small_dino(8 if name.endswith("8") else 16)
+
+    monkeypatch.setattr("ovseg.backbones.dino.load_dino", loader(trunk))
     monkeypatch.setattr("ovseg.backbones.text_map.load_dino", loader(lambda n: small_dinov2()))
     monkeypatch.setattr("ovseg.backbones.dinotxt.load_dino", loader(lambda n: small_dinov3()))
     monkeypatch.setattr("ovseg.backbones.dinotxt.load_heads", loader(lambda n: small_dinotxt()))
     monkeypatch.setattr("ovseg.backbones.radio.load_dino", loader(lambda n: small_radio()))
     monkeypatch.setattr("ovseg.backbones.radio.load_heads", loader(lambda n: small_language_head()))
     monkeypatch.setattr("ovseg.backbones.text_map.load_heads", loader(lambda n: small_text_map()))
+    monkeypatch.setattr("ovseg.backbones.radio_sam.load_heads", loader(lambda n: small_sam_adaptor()))
+    monkeypatch.setattr("ovseg.backbones.radio_sam.load_sam", loader(lambda n: small_sam()))
     monkeypatch.setattr("ovseg.backbones.sam.load_sam", loader(lambda n: small_sam()))
+    monkeypatch.setattr("ovseg.backbones.sam_clip.load_sam", loader(lambda n: small_sam()))
     monkeypatch.setattr(
         "ovseg.stitches.upsampled.load_heads", loader(lambda n: shake(JointBilateralUpsampler(32), 0.05))
     )

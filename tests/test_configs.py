@@ -37,7 +37,9 @@ def small_weights(monkeypatch):
     monkeypatch.setattr("ovseg.backbones.convnext.load_clip", load)
     monkeypatch.setattr("ovseg.backbones.text_map.load_clip", load)
     monkeypatch.setattr("ovseg.backbones.radio.load_clip", load)
-    monkeypatch.setattr("ovseg.decoders.base.load_decoder", lambda name, decoder, checkpoint=None: get_card(name).name)
+    monkeypatch.setattr("ovseg.backbones.sam_clip.load_clip", load)
+    for place in ("decoders.base", "backbones.sam_clip"):
+        monkeypatch.setattr(f"ovseg.{place}.load_decoder", lambda name, decoder, checkpoint=None: get_card(name).name)
     use_small_guides(monkeypatch)
 
 
@@ -57,6 +59,8 @@ def test_evaluation_config_builds(path, small_weights):
     config = Config.fromfile(path)
     config.model.templates = "plain"  # the words matter here, not the 80 templates
     config.model.text_cache = False
+    if config.model.type == "SegClipSegmentor":
+        config.model.decoder.groups = 4  # of the small CLIP's 64 channels
     model = MODELS.build(config.model)
     assert len(model.vocabulary) == config.num_classes
     assert repr(model.describe())

@@ -22,6 +22,8 @@ RECIPES = [
     "maskclip_plus/maskclip_plus_resnet101_context59_train.py",
     "maskclip_plus/maskclip_plus_resnet101_coco_stuff_train.py",
     "denseclip/denseclip_vitb16_ade20k_train.py",
+    "segclip/segclip_vitb16_train.py",
+    *(f"sam_clip_merged/sam_clip_merged_vitb16_stage{stage}_train.py" for stage in (1, 2, 3)),
     *(
         f"{method}/{method}_vitb16_{data}_{kind}.py"
         for method in ("zegclip", "cascade_clip")
@@ -38,13 +40,14 @@ def small_weights(monkeypatch):
         return LoadedClip(small_clip(layers=12), mean, std, get_card(name), "0" * 64, open_clip.tokenize)
 
     monkeypatch.setattr("ovseg.backbones.clip.load_clip", load)
+    monkeypatch.setattr("ovseg.backbones.sam_clip.load_clip", load)
     use_small_guides(monkeypatch)
 
 
 def smaller(config):
     """The recipe at a size that a test can build: short prompts, a small ResNet, a small side network."""
     for part in (config.model, *(config.model[k] for k in ("student", "teacher") if k in config.model)):
-        if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "OpenVocabSegmentor"):
+        if part.type in ("DecoderSegmentor", "DenseClipSegmentor", "SegClipSegmentor", "OpenVocabSegmentor"):
             part.templates, part.text_cache = "plain", False
         decoder = part.get("decoder")
         if decoder and decoder.type == "DeepLabDecoder":
@@ -52,18 +55,25 @@ def smaller(config):
         if decoder and decoder.type == "SideAdapterDecoder":
             decoder.network = dict(width=24, num_heads=2, queries=20)
             config.model.loss.points = 64
+        if decoder and decoder.type == "SegClipDecoder":
+            decoder.groups = 4  # of the small CLIP's 64 channels
     return config
 
 
-def sample(config):
-    """A photo of noise with labels, through the recipe's own pipeline but for the reading of files."""
-    steps = [s for s in config.train_dataloader.dataset.pipeline if s["type"] not in ("LoadImage", "LoadMask")]
+def sample(dataset):
+    """A photo of noise with what a training tells of it, through the recipe's own pipeline but for reading of files."""
+    if dataset.type == "PairedDataset":
+        return sample(dataset.first) | {f"prompted_{k}": v for k, v in sample(dataset.second).items()}
+    pipeline = dataset.datasets[0].pipeline if "datasets" in dataset else dataset.pipeline
     generator = np.random.default_rng(0)
     results = dict(image=generator.integers(0, 256, (60, 80, 3)).astype(np.uint8), ignore_index=255, ori_shape=(60, 80))
-    if any(s["type"] == "LoadMask" for s in config.train_dataloader.dataset.pipeline):
+    if any("captions" in s.get("keys", ()) for s in pipeline):
+        results["captions"] = "a photo of a cat."
+    if any(s["type"] == "LoadMask" for s in pipeline):
         results["labels"] = generator.integers(0, 3, (60, 80)).astype(np.int32)
+    steps = [s for s in pipeline if s["type"] not in ("LoadImage", "LoadMask")]
     for step in steps:
-        step.update({k: 64 for k in ("size", "crop", "short_side") if k in step})
+        step.update({k: 64 for k in ("size", "crop", "short_side", "side") if k in step})
     return Compose([TRANSFORMS.build(step) for step in steps])(results)
 
 
@@ -73,7 +83,7 @@ def test_a_recipe_takes_a_step(recipe, small_weights):
     np.random.seed(0)
     config = smaller(Config.fromfile(ROOT / recipe))
     model = MODELS.build(config.model).train()
-    items = [sample(config), sample(config)]
+    items = [sample(config.train_dataloader.dataset) for _ in range(2)]
     batch = {key: [item[key] for item in items] for key in items[0]}
     losses = model(**batch, mode="loss")
     total = sum(value for name, value in losses.items() if "loss" in name)

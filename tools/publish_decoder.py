@@ -5,9 +5,10 @@
     python tools/publish_decoder.py CONFIG CHECKPOINT OUT.safetensors --layout overlay --half
 
 CONFIG and CHECKPOINT are those of the training: of a segmentor with a decoder, of a student that learned from pseudo
-labels, of DeCLIP's or OVSeg's CLIP. With ``--share`` below 1 CLIP's weights lie so far on the straight line
-from those that the training began with to the trained ones (Wortsman et al., WiSE-FT, CVPR 2022): finetuning gains on
-its own classes and forgets others, and in between both are often kept. Decoders and mask prompts are the trained ones.
+labels, of DeCLIP's or OVSeg's CLIP, of SAM-CLIP (``--layout training``). With ``--share`` below 1 CLIP's weights lie so
+far on the straight line from those that the training began with to the trained ones (Wortsman et al., WiSE-FT, CVPR
+2022): finetuning gains on its own classes and forgets others, and in between both are often kept. Decoders, mask
+prompts and SAM-CLIP are the trained ones.
 
 Layout ``catseg`` is the official one, whole; ``overlay`` holds the decoder or prompts and only what changed of CLIP.
 """
@@ -30,7 +31,13 @@ from ovseg import projections
 from ovseg.engine import SetupError, load_config
 from ovseg.regions.mask_prompts import KEY as MASK_PROMPTS
 from ovseg.registry import MODELS
-from ovseg.segmentors import DeclipTrainer, DecoderSegmentor, MaskAdaptationTrainer, PseudoLabelTrainer
+from ovseg.segmentors import (
+    DeclipTrainer,
+    DecoderSegmentor,
+    MaskAdaptationTrainer,
+    PseudoLabelTrainer,
+    SamClipTrainer,
+)
 from ovseg.weights import CheckpointError, get_card, load_clip
 from ovseg.weights.layouts import LAYOUTS, changes_from, joint_projections
 
@@ -65,6 +72,8 @@ def parts_of(model: nn.Module) -> Trained:
     if isinstance(model, MaskAdaptationTrainer):
         prompts = {MASK_PROMPTS: "mask_embedding"} if len(model.mask_embedding) else {}
         return Trained(model.backbone.clip.state_dict(), model.backbone.weights, "backbone.clip.", prompts)
+    if isinstance(model, SamClipTrainer):  # an encoder of its own: its words' CLIP did not train
+        return Trained({}, "", "", {key: key for key in model.state_dict()})
     prefix, owner = ("student.", model.student) if isinstance(model, PseudoLabelTrainer) else ("", model)
     if not isinstance(owner, DecoderSegmentor):
         raise SetupError(f"{type(model).__name__} is no training whose weights can be published: give a *_train.py")

@@ -1,6 +1,6 @@
 # COCO-Stuff with Cascade-CLIP, ViT-B/16, judged on seen and unseen classes.
-# No weights are published in this form: train them and give the file, e.g.
-# --cfg-options model.decoder.checkpoint=work_dirs/cascade_clip_vitb16_coco_stuff_train/iter_80000.pth
+# No weights are published in this form: train them and give the file that `tools/publish_decoder.py --layout training`
+# makes of the checkpoint: --cfg-options model.decoder.checkpoint=FILE
 _base_ = ["../_base_/trained/cascade_clip.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
 short_side = 512
 unseen = [

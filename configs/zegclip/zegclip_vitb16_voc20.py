@@ -1,6 +1,6 @@
 # VOC20 with ZegCLIP, ViT-B/16, judged on seen and unseen classes.
-# No weights are published in this form: train them and give the file, e.g.
-# --cfg-options model.decoder.checkpoint=work_dirs/zegclip_vitb16_voc20_train/iter_20000.pth
+# No weights are published in this form: train them and give the file that `tools/publish_decoder.py --layout training`
+# makes of the checkpoint: --cfg-options model.decoder.checkpoint=FILE
 _base_ = ["../_base_/trained/zegclip.py", "../_base_/datasets/voc20.py", "../_base_/runtime/eval.py"]
 short_side = 512
 unseen = ["pottedplant", "sheep", "sofa", "train", "tvmonitor"]

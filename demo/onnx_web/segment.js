@@ -17,11 +17,24 @@ const session = await ort.InferenceSession.create("model.onnx");
 const text = new ort.Tensor("float32", Float32Array.from(words.text.flat()), [words.text.length, words.text[0].length]);
 say("choose a photo");
 
+// RGBA of a photo at another size, bilinear as ovseg's own: a canvas would filter as its browser likes.
 function pixelsOf(photo, width, height) {
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d");
-  context.drawImage(photo, 0, 0, width, height);
-  return context.getImageData(0, 0, width, height).data;
+  const context = new OffscreenCanvas(photo.width, photo.height).getContext("2d");
+  context.drawImage(photo, 0, 0);
+  const { data } = context.getImageData(0, 0, photo.width, photo.height);
+  const found = new Uint8ClampedArray(4 * width * height); // rounds what is put into it
+  const across = axis(width, photo.width);
+  let i = 0;
+  for (const [top, bottom, dy] of axis(height, photo.height)) {
+    for (const [left, right, dx] of across) {
+      for (let c = 0; c < 4; c++) {
+        const at = (row, column) => data[4 * (row * photo.width + column) + c];
+        const upper = at(top, left) * (1 - dx) + at(top, right) * dx;
+        found[i++] = upper * (1 - dy) + (at(bottom, left) * (1 - dx) + at(bottom, right) * dx) * dy;
+      }
+    }
+  }
+  return found;
 }
 
 // Where windows begin on one axis; the last ends with the photo.
@@ -156,7 +169,8 @@ function show(photo, labels, width, height) {
 document.getElementById("photo").addEventListener("change", async ({ target }) => {
   try {
     say("segmenting");
-    const photo = await createImageBitmap(target.files[0], { imageOrientation: "from-image" });
+    // no colour profile is applied: neither Pillow nor OpenCV does
+    const photo = await createImageBitmap(target.files[0], { imageOrientation: "from-image", colorSpaceConversion: "none" });
     const factor = Math.min(1, LARGEST / Math.max(photo.width, photo.height));
     const [width, height] = [photo.width, photo.height].map((n) => Math.max(1, Math.round(n * factor)));
     const labels = labelsOf(await scoresOf(photo), width, height);

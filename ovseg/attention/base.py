@@ -72,12 +72,23 @@ class LastBlockAttention(nn.Module):
         block, x = context.tower.blocks[-1], context.x
         q, k, v = block.qkv(block.norm1(x), context.grid)
         z = block.out(self.mix(q, k, v, context).transpose(1, 2).flatten(2))
-        return FeatureMap(self.finish(z, context), context.grid, context.num_prefix)
+        tokens = self.finish(z, context)
+        return FeatureMap(tokens, context.grid, context.num_prefix, kept=self.keep(q, k, tokens, context))
 
     def finish(self, z: Tensor, context: AttentionContext) -> Tensor:
         """Residual and feed-forward around the attention output ``z``, as the method wants them."""
         z = z + context.x if self.residual else z
         return z + context.tower.blocks[-1].ffn(z) if self.ffn else z
+
+    def keep(self, q: Tensor, k: Tensor, tokens: Tensor, context: AttentionContext) -> dict[str, Tensor] | None:
+        """What :meth:`rescore` needs of the windows, see :attr:`FeatureMap.kept`; here nothing.
+
+        Args:
+            q, k: as for :meth:`mix`.
+            tokens: what :meth:`finish` gave.
+            context: see :class:`AttentionContext`.
+        """
+        return None
 
     rescores = False
     """Whether the method changes window scores by what it kept of the windows, in :meth:`rescore`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ovseg.attention.plain import PlainAttention
 from ovseg.queries import Queries
 from ovseg.registry import ATTENTIONS
-from ovseg.structures import AttentionContext, FeatureMap
+from ovseg.structures import AttentionContext
 
 
 @ATTENTIONS.register_module()
@@ -41,16 +41,16 @@ class HeadCleaning(PlainAttention):
             raise ValueError(f"weight is {weight}; it must not be negative")
         self.weight, self.rescores = float(weight), weight > 0
 
-    def forward(self, context: AttentionContext) -> FeatureMap:
-        block, prefix = context.tower.blocks[-1], context.num_prefix
-        q, k, v = block.qkv(block.norm1(context.x), context.grid)
-        z = block.out(self.mix(q, k, v, context).transpose(1, 2).flatten(2))
-        tokens = context.tower.post_norm(self.finish(z, context))
+    def finish(self, z: Tensor, context: AttentionContext) -> Tensor:
+        return context.tower.post_norm(super().finish(z, context))
+
+    def keep(self, q: Tensor, k: Tensor, tokens: Tensor, context: AttentionContext) -> dict[str, Tensor] | None:
         if not self.rescores:
-            return FeatureMap(tokens, context.grid, prefix)
-        looks = (q[:, :, :1] @ k[:, :, prefix:].transpose(2, 3))[:, :, 0] * block.scale  # [B, heads, N]
+            return None
+        prefix, scale = context.num_prefix, context.tower.blocks[-1].scale
+        looks = (q[:, :, :1] @ k[:, :, prefix:].transpose(2, 3))[:, :, 0] * scale  # [B, heads, N]
         seen = F.normalize(looks @ tokens[:, prefix:], dim=-1)  # their length, and so the mean's 1 / N, does not matter
-        return FeatureMap(tokens, context.grid, prefix, kept={"head_logits": looks, "head_embeddings": seen})
+        return {"head_logits": looks, "head_embeddings": seen}
 
     def rescore(self, scores: Tensor, features: Mapping[str, Tensor], queries: Queries) -> Tensor:
         looks, seen = features["head_logits"], features["head_embeddings"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from ovseg.attention.plain import PlainAttention
 from ovseg.ops import correlation_attention
 from ovseg.registry import ATTENTIONS
-from ovseg.structures import AttentionContext, FeatureMap
+from ovseg.structures import AttentionContext
 
 
 @ATTENTIONS.register_module()
@@ -41,7 +41,5 @@ class SelfRecursiveAttention(PlainAttention):
         mixed = correlation_attention(cosines_of.flatten(0, 1), v.flatten(0, 1), scale=self.scale)
         return mixed.unflatten(0, v.shape[:2])
 
-    def forward(self, context: AttentionContext) -> FeatureMap:
-        features = super().forward(context)
-        features.tokens = context.tower.post_norm(features.tokens)
-        return features
+    def finish(self, z: Tensor, context: AttentionContext) -> Tensor:
+        return context.tower.post_norm(super().finish(z, context))

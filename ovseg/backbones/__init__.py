@@ -7,7 +7,9 @@ from ovseg.backbones.dinotxt import DinoTxtBackbone
 from ovseg.backbones.guide_cache import CachedGuide
 from ovseg.backbones.photo_guide import PhotoGuide
 from ovseg.backbones.radio import RadioBackbone
+from ovseg.backbones.radio_sam import RadioSamBackbone
 from ovseg.backbones.sam import SamBackbone
+from ovseg.backbones.sam_clip import SamClipBackbone
 from ovseg.backbones.stem_guide import StemGuide
 from ovseg.backbones.text_map import TextMappedBackbone
 from ovseg.backbones.towers import EvaTower, OpenClipTower, TimmTower, VisionTower, build_tower
@@ -24,7 +26,9 @@ __all__ = [
     "OpenClipTower",
     "PhotoGuide",
     "RadioBackbone",
+    "RadioSamBackbone",
     "SamBackbone",
+    "SamClipBackbone",
     "StemGuide",
     "TextMappedBackbone",
     "TimmTower",

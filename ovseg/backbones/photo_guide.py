@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from ovseg.photo import Photo
 from ovseg.registry import GUIDES
 from ovseg.windows import WindowLayout
 
-STRIP_VALUES = 1 << 24
-"""Bound on the features at pixel size that are held at once."""
+WEIGHTS = 1 << 24
+"""Bound on the numbers, regions times cells, that are held at once."""
 
 
 @GUIDES.register_module()
@@ -24,7 +24,8 @@ class PhotoGuide(nn.Module):
     The photo at its own size goes through ``source`` once. Its features are thought of at every pixel of the resized
     photo (bilinear, then of unit length); this map is never built: a window's features, ``scale`` times finer than
     CLIP's patches, are read by plain bilinear interpolation (no antialiasing) from the pixels around each cell, and
-    means of regions are summed strip by strip. Outside of the photo (padding) the last pixel is repeated.
+    means of regions are sums of the source's cells, weighed by what the region's pixels take of each. Outside of the
+    photo (padding) the last pixel is repeated.
 
     Args:
         source: config of a registered guide with a method ``dense`` (:class:`ovseg.backbones.DinoBackbone`).
@@ -100,19 +101,63 @@ class PhotoGuide(nn.Module):
         Returns:
             ids ``[R]`` ascending; means ``[R, C]`` float32 of the unit features of their pixels, of unit length.
         """
-        ids, index = regions.unique(return_inverse=True)
-        total, count = 0, torch.bincount(index.flatten(), minlength=len(ids))
-        for rows, pixels in self.strips(photo, tuple(regions.shape)):
-            summed = pixels.new_zeros(len(ids), len(pixels))
-            total = total + summed.index_add_(0, index[rows].flatten(), pixels.flatten(1).T)
-        return ids, F.normalize(total / count[:, None], dim=-1)
+        dense, (ids, index) = self.dense(photo), regions.unique(return_inverse=True)
+        axes = [bilinear_matrix(n, m).to(dense) for n, m in zip(dense.shape[1:], regions.shape, strict=True)]
+        share = pixel_lengths(dense, *axes).clamp_min(1e-12).reciprocal()
+        cells, step = dense.flatten(1).T, max(1, WEIGHTS // dense[0].numel())
+        total = torch.cat(
+            [
+                _cell_weights(index - start, share, axes, min(step, len(ids) - start)) @ cells
+                for start in range(0, len(ids), step)
+            ]
+        )
+        return ids, F.normalize(total / torch.bincount(index.flatten(), minlength=len(ids))[:, None], dim=-1)
 
-    def strips(self, photo: Photo, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-        """Unit features at every pixel of ``size``, some rows at a time: the rows, and ``[C, rows, w]``."""
-        dense = self.dense(photo)
-        up, across = (bilinear_matrix(n, m).to(dense) for n, m in zip(dense.shape[1:], size, strict=True))
-        wide = dense @ across.T
-        step = max(1, STRIP_VALUES // (len(dense) * size[1]))
-        for start in range(0, size[0], step):
-            rows = slice(start, min(start + step, size[0]))
-            yield rows, F.normalize(up[rows] @ wide, dim=0)
+
+def pixel_lengths(dense: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Lengths ``[H, W]`` of the vectors ``rows @ dense @ columns^T``, which are never made.
+
+    A pixel is a sum of at most four cells, so that its squared length is one of their products with each other: ten
+    maps on the grid of cells, of which neighbours' products go with products of neighbouring weights.
+
+    Args:
+        dense: ``[C, h, w]``.
+        rows, columns: bilinear ``[H, h]`` and ``[W, w]``.
+    """
+    right, below = (dense[:, :, :-1], dense[:, :, 1:]), (dense[:, :-1], dense[:, 1:])
+    crossed = dense[:, :-1, :-1] * dense[:, 1:, 1:] + dense[:, :-1, 1:] * dense[:, 1:, :-1]
+    own, across, down, aslant = (
+        products.sum(0) for products in (dense * dense, right[0] * right[1], below[0] * below[1], crossed)
+    )
+    (row, row_pair), (column, column_pair) = ((m * m, m[:, :-1] * m[:, 1:]) for m in (rows, columns))
+    square = (row @ own + 2 * row_pair @ down) @ column.T + 2 * (row @ across + row_pair @ aslant) @ column_pair.T
+    return square.clamp_min(0).sqrt()
+
+
+def _cell_weights(index: Tensor, share: Tensor, axes: Sequence[Tensor], regions: int) -> Tensor:
+    """What the pixels of each region take of every cell: ``[regions, h * w]``.
+
+    Args:
+        index: ``[H, W]`` region of every pixel; pixels of another one than 0 .. ``regions - 1`` do not count.
+        share: ``[H, W]`` weight of every pixel.
+        axes: bilinear ``[H, h]`` and ``[W, w]``.
+        regions: how many.
+    """
+    height, width = (matrix.shape[1] for matrix in axes)
+    share = share * ((index >= 0) & (index < regions))
+    first_cell = index.clamp(0, regions - 1) * (height * width)
+    weights = share.new_zeros(regions * height * width)
+    of_rows, of_columns = (_taps(matrix) for matrix in axes)
+    for row, by_row in of_rows:
+        for column, by_column in of_columns:
+            places = first_cell + (row * width)[:, None] + column
+            weights.index_add_(0, places.flatten(), (share * by_row[:, None] * by_column).flatten())
+    return weights.view(regions, height * width)
+
+
+def _taps(matrix: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """A bilinear matrix ``[H, h]`` as two taps for each row: cells ``[H]`` and weights ``[H]``."""
+    first = (matrix != 0).to(torch.uint8).argmax(1)
+    second = (first + 1).clamp_max(matrix.shape[1] - 1)
+    weight = matrix.gather(1, first[:, None])[:, 0]
+    return [(first, weight), (second, 1 - weight)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,15 +46,14 @@ class LastBlock:
 
 
 @dataclass
-class SamTile:
-    """A part of a photo as SAM sees it.
+class PromptTile:
+    """A part of a photo that SAM's mask decoder answers prompts on.
 
     Attributes:
         box: rows and columns ``(y0, y1, x0, x1)`` of the photo.
         framed: ``(h, w)`` of the part after its sides were rounded up.
         resized: ``(h, w)`` after the longest side was scaled to SAM's input; the rest of the square is padding.
         embedding: ``[1, 256, side, side]`` for the mask decoder.
-        last: the last block's attention.
         sam: the model, for prompts.
     """
 
@@ -61,7 +61,6 @@ class SamTile:
     framed: tuple[int, int]
     resized: tuple[int, int]
     embedding: Tensor
-    last: LastBlock
     sam: Sam
 
     @property
@@ -113,6 +112,28 @@ class SamTile:
         return F.interpolate(framed, size=self.size, mode="bilinear", align_corners=False)
 
     def aggregate(self, features: Tensor, cos_factor: float, cap: float, keep_negative: bool) -> Tensor:
+        """Refused: features are mixed by the attention of SAM's own encoder, see :class:`SamTile`.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no attention of SAM's image encoder, which this stitch aggregates by: use "
+            "photo_encoder=dict(type='SamBackbone', ...)"
+        )
+
+
+@dataclass
+class SamTile(PromptTile):
+    """A part of a photo as SAM's own encoder sees it.
+
+    Attributes:
+        last: the last block's attention.
+    """
+
+    last: LastBlock
+
+    def aggregate(self, features: Tensor, cos_factor: float, cap: float, keep_negative: bool) -> Tensor:
         """Features ``[d, *grid]`` mixed by the last block's attention where values agree (Trident, section 3.3)."""
         last = self.last
         tokens = guided_aggregation(
@@ -141,7 +162,7 @@ class SamEncoding:
         size: ``(H, W)`` of the photo.
     """
 
-    tiles: list[SamTile]
+    tiles: Sequence[PromptTile]
     layout: tuple[int, int]
     size: tuple[int, int]
 
@@ -239,7 +260,7 @@ class SamBackbone(MixedPrecision):
         resized = ResizeLongestSide(self.sam.image_encoder.img_size).apply_image(np.ascontiguousarray(image))
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.sam.device)
         embedding, last = self.encode(self.sam.preprocess(pixels)[None])
-        return SamTile(box, image.shape[:2], resized.shape[:2], embedding, last, self.sam)
+        return SamTile(box, image.shape[:2], resized.shape[:2], embedding, self.sam, last)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, LastBlock]:
         """The image encoder on one normalised, padded square ``[1, 3, side, side]``.

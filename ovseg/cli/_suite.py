@@ -118,6 +118,9 @@ def _print(suite: Suite, cells: list[Cell]) -> None:
             cell = found[method.name, data.name]
             colour = {True: "green", False: "red", None: ""}[cell.ok]
             number = "-" if cell.mIoU is None else f"{cell.mIoU:.2f}"
-            row.append(Text(f"{number}\n{cell.verdict[:60]}", colour))
+            row.append(Text(f"{number}\n{cell.verdict.partition(':')[0]}", colour))
         table.add_row(Text(method.name), *row)
     console().print(table)
+    for cell in cells:  # a column is too narrow for reasons
+        if ":" in cell.verdict:
+            say(f"{cell.method} on {cell.dataset}: {cell.verdict}", "red", stderr=False)

@@ -2,6 +2,7 @@
 
 ovseg completion bash > ~/.local/share/bash-completion/completions/ovseg
 ovseg completion zsh > ~/.zfunc/_ovseg        # a folder in $fpath
+ovseg completion tcsh > ~/.ovseg.tcsh         # source it in ~/.tcshrc
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.add_argument("shell", choices=("bash", "tcsh", "zsh"))
     parser.set_defaults(run=run)
 
 

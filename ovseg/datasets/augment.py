@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
+from segment_anything.utils.transforms import ResizeLongestSide
 
-from ovseg.arguments import side_in_pixels
+from ovseg.arguments import side_in_pixels, whole_number
 from ovseg.registry import TRANSFORMS
 
 
@@ -37,6 +38,25 @@ class RandomView(BaseTransform):
         method = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         view = cv2.resize(view, (self.size, self.size), interpolation=method)
         results["image"] = view[:, ::-1] if np.random.rand() < 0.5 else view
+        return results
+
+
+@TRANSFORMS.register_module()
+class PointPrompts(BaseTransform):
+    """``image`` at SAM's size, and ``points`` on it: float32 ``[count, 2]``, x and y in its pixels, anywhere on it.
+
+    Args:
+        count: number of points.
+        side: the longer side becomes so many pixels, as SAM resizes photos.
+    """
+
+    def __init__(self, count: int = 32, side: int = 1024) -> None:
+        self.count, self.side = whole_number("count", count, 1), side_in_pixels("side", side, 1024)
+
+    def transform(self, results: dict) -> dict:
+        image = ResizeLongestSide(self.side).apply_image(np.ascontiguousarray(results["image"]))
+        results["image"] = image
+        results["points"] = (np.random.rand(self.count, 2) * (image.shape[1], image.shape[0])).astype(np.float32)
         return results
 
 

@@ -151,7 +151,7 @@ class ResizePIL(BaseTransform):
       scaling; labels stay at the original size.
 
     Args:
-        short_side: pixels.
+        short_side: pixels; several: one of them is drawn for each photo.
         multiple_of: ``None``, or what both sides are rounded to.
         center_crop: cut the central ``short_side`` square out of photo and label map.
         interpolation: ``'bicubic'`` or ``'bilinear'``.
@@ -163,7 +163,7 @@ class ResizePIL(BaseTransform):
 
     def __init__(
         self,
-        short_side: int,
+        short_side: int | Sequence[int],
         multiple_of: int | None = None,
         center_crop: bool = False,
         interpolation: str = "bicubic",
@@ -172,33 +172,41 @@ class ResizePIL(BaseTransform):
             raise ValueError(f"interpolation {interpolation!r}; there are {', '.join(_PIL_FILTERS)}")
         if center_crop and multiple_of:
             raise ValueError("center_crop gives a square of short_side pixels; multiple_of cannot be set as well")
-        short_side = side_in_pixels("short_side", short_side)
+        several = isinstance(short_side, Sequence) and not isinstance(short_side, str)
+        if several and len(short_side) < 2:
+            raise ValueError(f"short_side is {short_side}; give a whole number of pixels, or at least two of them")
+        sides = tuple(side_in_pixels("short_side", side) for side in (short_side if several else [short_side]))
+        self.short_side = sides if several else sides[0]
         multiple_of = side_in_pixels("multiple_of", multiple_of, 16) if multiple_of is not None else None
-        self.short_side, self.multiple_of, self.center_crop = short_side, multiple_of, center_crop
+        self.multiple_of, self.center_crop = multiple_of, center_crop
         self.interpolation = interpolation
 
     def transform(self, results: dict) -> dict:
         height, width = results["image"].shape[:2]
-        h, w = self._size(height, width)
+        several = isinstance(self.short_side, tuple)
+        one = self.short_side[np.random.randint(len(self.short_side))] if several else self.short_side
+        h, w = self._size(height, width, one)
         results["image"] = _pil_resize(results["image"], (h, w), _PIL_FILTERS[self.interpolation])
         if self.center_crop:
-            results["image"] = results["original"] = self._crop(results["image"])
+            results["image"] = results["original"] = _middle(results["image"], one)
             results["ori_shape"] = results["image"].shape[:2]
             if "labels" in results:
-                results["labels"] = self._crop(_pil_resize(results["labels"], (h, w), Image.Resampling.NEAREST))
+                results["labels"] = _middle(_pil_resize(results["labels"], (h, w), Image.Resampling.NEAREST), one)
         return results
 
-    def _size(self, height: int, width: int) -> tuple[int, int]:
+    def _size(self, height: int, width: int, short_side: int) -> tuple[int, int]:
         short = min(height, width)
         if self.multiple_of:
-            m, factor = self.multiple_of, self.short_side / short
+            m, factor = self.multiple_of, short_side / short
             return tuple(max(m, int(side * factor / m + 0.5) * m) for side in (height, width))
-        long = int(self.short_side * max(height, width) / short)
-        return (self.short_side, long) if height <= width else (long, self.short_side)
+        long = int(short_side * max(height, width) / short)
+        return (short_side, long) if height <= width else (long, short_side)
 
-    def _crop(self, array: np.ndarray) -> np.ndarray:
-        top, left = (int(round((side - self.short_side) / 2.0)) for side in array.shape[:2])
-        return np.ascontiguousarray(array[top : top + self.short_side, left : left + self.short_side])
+
+def _middle(array: np.ndarray, side: int) -> np.ndarray:
+    """The square in the middle."""
+    top, left = (int(round((n - side) / 2.0)) for n in array.shape[:2])
+    return np.ascontiguousarray(array[top : top + side, left : left + side])
 
 
 def _pil_resize(array: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
@@ -316,7 +324,7 @@ class PackInputs(BaseTransform):
 
     Gives ``inputs`` (uint8 RGB ``[3, h, w]``), ``data_samples`` (:class:`mmseg.structures.SegDataSample` with
     ``gt_sem_seg`` int32 ``[1, H, W]`` where there is a label map) and each of ``keys``: ``original`` as uint8
-    ``[3, H, W]``, other arrays as they are.
+    ``[3, H, W]``, other arrays and text as they are.
 
     Args:
         keys: what a method asks for beyond the resized photo, e.g. ``('original',)``, ``('regions',)``.
@@ -348,7 +356,10 @@ class PackInputs(BaseTransform):
             if key not in results:
                 raise KeyError(f"PackInputs(keys={self.keys}): no step of the pipeline gives {key!r}")
             value = results[key]
-            packed[key] = _channels_first(value) if key == "original" else torch.from_numpy(np.asarray(value))
+            if isinstance(value, str):
+                packed[key] = value
+            else:
+                packed[key] = _channels_first(value) if key == "original" else torch.from_numpy(np.asarray(value))
         return packed
 
     def pack_error(self, info: dict, error: Exception) -> dict:

@@ -11,6 +11,7 @@ from ovseg.decoders.gradual_fusion import GradualFusionDecoder
 from ovseg.decoders.mask_decoder import MaskDecoder
 from ovseg.decoders.ovseg import OvSegDecoder
 from ovseg.decoders.relation import RelationDecoder
+from ovseg.decoders.semantic_groups import SegClipDecoder
 from ovseg.decoders.side_adapter import SideAdapterDecoder
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "OvSegDecoder",
     "Prediction",
     "RelationDecoder",
+    "SegClipDecoder",
     "SideAdapterDecoder",
     "SlidingCrops",
     "WholePhoto",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ovseg.backbones.towers import OpenClipTower
 from ovseg.decoders.base import Decoder, Encoder, Features, Prediction
 from ovseg.registry import DECODERS
+from ovseg.text.causal import shortened
 
 TEMPERATURE = 0.07
 """Of the scores in the auxiliary loss (section 3.4)."""
@@ -41,11 +42,7 @@ class LearnedPrompts(nn.Module):
 
     def tokens(self, tokenizer, names: Sequence[str]) -> Tensor:
         """int64 ``[Q, name_tokens]``, ended by the end token."""
-        found = torch.stack([tokenizer([name])[0] for name in names])
-        ends = found.argmax(dim=1)  # the end token has the largest number
-        short, last = found[:, : self.name_tokens].clone(), self.name_tokens - 1
-        short[ends > last, last] = found.gather(1, ends[:, None])[:, 0][ends > last]
-        return short
+        return shortened(torch.stack([tokenizer([name])[0] for name in names]), self.name_tokens)
 
     def forward(self, clip: CLIP, tokens: Tensor) -> Tensor:
         """Embeddings ``[Q, D]`` of names, not normalised.

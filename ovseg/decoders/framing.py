@@ -16,7 +16,17 @@ from ovseg.registry import FRAMINGS
 from ovseg.scores import DecodedPart, DecodedScoreMap
 from ovseg.windows import window_starts
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "none": lambda maps: maps}
+
+def one_hot(maps: Tensor) -> Tensor:
+    """1 where a map ``[K, h, w]`` is the largest of a pixel, else 0; of equal ones the first."""
+    return torch.zeros_like(maps).scatter_(0, maps.argmax(dim=0, keepdim=True), 1.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "none": lambda maps: maps,
+    "one_hot": one_hot,
+}
 
 
 @described
@@ -24,7 +34,8 @@ class Framing:
     """How a photo becomes inputs of a network, and the maps of these become scores of the photo.
 
     Args:
-        activation: of the logits, before maps are brought to the photo's size: ``'sigmoid'`` or ``'none'``.
+        activation: of the logits, before maps are brought to the photo's size: ``'sigmoid'``, ``'none'``, or for masks
+            that have class probabilities of their own ``'one_hot'``: a pixel is that of its largest mask.
 
     Raises:
         ValueError: for an unknown activation.

@@ -22,6 +22,8 @@ from ovseg.visualization import palette_for
 
 SHOWN_SIDE = 1280
 """Pictures on the page have at most this many pixels on their long side; the files have the photo's own."""
+SMALL_SIDE = 640
+"""Smaller ones are enlarged to it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Answer:
     @property
     def _factor(self) -> float:
         """Pixels of the photo per pixel of the page's picture."""
-        return max(1.0, max(self.result.labels.shape) / SHOWN_SIDE)
+        side = max(self.result.labels.shape)
+        return side / _shown_side(side)
 
     def write(self, folder: Path) -> tuple[Path, Path, Path]:
         """Files for the visitor: label map and overlay as PNG, COCO as JSON; in a new folder below ``folder``."""
@@ -153,9 +156,14 @@ def _plain_name(path: str) -> str:
     return re.sub(r"[^\w-]+", "_", Path(path).stem)[:60].strip("_") or "photo"
 
 
+def _shown_side(side: int) -> int:
+    return min(max(side, SMALL_SIDE), SHOWN_SIDE)
+
+
 def _shown(picture: np.ndarray) -> np.ndarray:
-    factor = SHOWN_SIDE / max(picture.shape[:2])
-    if factor >= 1:
+    side = max(picture.shape[:2])
+    factor = _shown_side(side) / side
+    if factor == 1:
         return picture
     size = [max(1, round(side * factor)) for side in picture.shape[1::-1]]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)

@@ -33,6 +33,7 @@ _CSS = """
   border-radius: 4px; background: #222; color: #fff; font-size: 14px; overflow-wrap: anywhere}
 #overlay img {object-fit: scale-down !important}  /* Gradio places clicks as if small pictures were not enlarged */
 #slider img {width: 100%; height: 100%; object-fit: contain}
+.sides {display: flex; justify-content: space-between; gap: 1em; font-weight: 600}
 .legend {width: 100%; border-collapse: collapse; border: none !important}
 .legend tr, .legend td, .legend th {border: none !important}
 .legend tr + tr {border-top: 1px solid var(--border-color-primary) !important}
@@ -74,10 +75,10 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
             raise _error(error) from error
         pictures = [answer.picture() for answer in answers]
         left = pictures[0] if len(answers) > 1 else answers[0].photo()
-        titles = " | ".join([a.title for a in answers] if len(answers) > 1 else ["photo", answers[0].title])
+        titles = [a.title for a in answers] if len(answers) > 1 else ["photo", answers[0].title]
         status = f"{time.perf_counter() - start:.2f} s. Point at the picture, or click it: which class is there?"
-        slider = gr.ImageSlider((left, pictures[-1]), label=titles)
-        return keys, pictures[0], *answers[0].pixels(), legend(answers), slider, status
+        slider = (left, pictures[-1])
+        return keys, pictures[0], *answers[0].pixels(), legend(answers), slider, sides(*titles), status
 
     def point(keys, event: gr.SelectData):
         try:
@@ -92,7 +93,17 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
             raise _error(error) from error
 
     def clear():
-        return [], None, None, "", "", None, "", *(gr.DownloadButton(value=None, interactive=False) for _ in range(3))
+        return (
+            [],
+            None,
+            None,
+            "",
+            "",
+            None,
+            "",
+            "",
+            *(gr.DownloadButton(value=None, interactive=False) for _ in range(3)),
+        )
 
     def methods(weights, method, other):
         here = choices.get(weights, [])
@@ -137,8 +148,10 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
                         elem_id="overlay",
                     )
                 with gr.Tab("Side by side"):
+                    slider_sides = gr.HTML(elem_id="sides")  # above: a label would lie on the pictures' corner
                     slider = gr.ImageSlider(
                         label="Photo and overlay",
+                        show_label=False,
                         interactive=False,
                         format="jpeg",
                         buttons=[],
@@ -155,7 +168,7 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
                         for i, what in enumerate(("Label map (PNG)", "COCO (JSON)", "Overlay (PNG)"))
                     ]
         question = [photo, words, weights_box, method_box, other_box]
-        shown = [keys, overlay, pixels, names, table, slider, status]
+        shown = [keys, overlay, pixels, names, table, slider, slider_sides, status]
         everything = [*shown, *downloads]
         # one question at a time, whoever asks: two models at once would only slow each other down
         options = dict(concurrency_limit=1, concurrency_id="models", api_visibility="private")
@@ -180,6 +193,11 @@ def build(desk: Desk, folder: Path) -> gr.Blocks:
         )
         answer_on(shown_examples.load_input_event.success)
     return page
+
+
+def sides(left: str, right: str) -> str:
+    """What lies on the two sides of the slider, as HTML."""
+    return f'<div class="sides"><span>{html.escape(left)}</span><span>{html.escape(right)}</span></div>'
 
 
 def legend(answers: Sequence[Answer]) -> str:

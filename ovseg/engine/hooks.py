@@ -21,7 +21,9 @@ from ovseg.datasets.errors import SampleError
 from ovseg.datasets.files import atomic_path, write_labels
 from ovseg.datasets.fingerprint import dataset_fingerprint
 from ovseg.datasets.io import photo_source, read_image
+from ovseg.engine.errors import SetupError
 from ovseg.evaluation.confusion import confusion_update
+from ovseg.evaluation.metric import SegMetric
 from ovseg.evaluation.result import ResultRow, make_row
 from ovseg.evaluation.spread import bootstrap_miou
 from ovseg.registry import HOOKS
@@ -136,6 +138,19 @@ def labels_of(sample: SegDataSample, key: str) -> np.ndarray:
     return sample.get(key).data.squeeze(0).cpu().numpy()
 
 
+def need_labels_everywhere(metric: SegMetric, what: str) -> None:
+    """Refuse, before the first photo, what cannot do without a class for every pixel.
+
+    Raises:
+        SetupError: where ``metric`` counts unlabelled pixels.
+    """
+    if metric.unlabelled:
+        raise SetupError(
+            f"{what} needs a class for every pixel, but this evaluation leaves some unlabelled: leave it out, or set "
+            "model.head.unlabelled=False model.head.threshold=0 test_evaluator.unlabelled=False"
+        )
+
+
 def photo_of(sample: SegDataSample, inputs: Tensor, shape: tuple[int, int]) -> np.ndarray:
     """The photo at the size of its labels: the file, or, where the pipeline cropped, the model's input resized."""
     try:
@@ -161,6 +176,7 @@ class SpreadHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """A run from the start begins anew."""
+        need_labels_everywhere(runner.test_loop.metric, "The spread over photos")
         self.file = Path(runner.work_dir) / "per_photo.jsonl"
         if not runner.test_loop.resume:
             self.file.unlink(missing_ok=True)

@@ -29,8 +29,10 @@ def confusion_update(
     """Add one image to a confusion matrix, in place.
 
     Args:
-        matrix: int64 ``[C, C]``; row = true class, column = predicted class.
-        pred: integers of any type and shape, classes ``0..C - 1``; ``SegmentationResult.labels`` as they are.
+        matrix: int64 ``[C, C]``; row = true class, column = predicted class. ``[C, C + 1]`` where pixels may be left
+            unlabelled: their column is the last.
+        pred: integers of any type and shape, classes ``0..C - 1``, or C for unlabelled; ``SegmentationResult.labels``
+            as they are.
         gt: integers of any type with as many elements, classes ``0..C - 1`` or ``ignore_index``.
         ignore_index: label of pixels that do not count.
 
@@ -47,9 +49,9 @@ def confusion_update(
             [0, 1, 0],
             [0, 1, 0]])
     """
-    classes = matrix.shape[0]
-    if matrix.dtype != torch.int64 or matrix.shape != (classes, classes):
-        raise ValueError(f"a confusion matrix is int64 [C, C], not {matrix.dtype} {list(matrix.shape)}")
+    classes, columns = matrix.shape if matrix.dim() == 2 else (0, -1)
+    if matrix.dtype != torch.int64 or columns not in (classes, classes + 1):
+        raise ValueError(f"a confusion matrix is int64 [C, C] or [C, C + 1], not {matrix.dtype} {list(matrix.shape)}")
     pred, gt = _tensor("prediction", pred), _tensor("ground truth", gt)
     if pred.numel() != gt.numel():
         raise ValueError(f"prediction of shape {list(pred.shape)} for a label map of shape {list(gt.shape)}")
@@ -60,9 +62,9 @@ def confusion_update(
     true = torch.where(gt == ignore_index, 0, gt)
     extremes = torch.stack([bound.long() for labels in (pred, true) for bound in labels.aminmax()])
     low, high, true_low, true_high = extremes.tolist()  # the only wait for the device
-    if low < 0 or high >= classes:
+    if low < 0 or high >= columns:
         raise ValueError(
-            f"prediction {high if high >= classes else low} outside the data set's classes 0..{classes - 1}: "
+            f"prediction {high if high >= columns else low} outside the data set's classes 0..{classes - 1}: "
             "the model's vocabulary and the data set do not belong together (compare their numbers of classes)"
         )
     if true_low < 0 or true_high >= classes:
@@ -71,7 +73,7 @@ def confusion_update(
             f"ground-truth label {worst} outside classes 0..{classes - 1} and not ignored ({ignore_index})"
         )
     for p, t in zip(pred.split(_BLOCK), gt.split(_BLOCK), strict=True):
-        matrix += bindings.confusion_matrix(p, t, classes, ignore_index).to(matrix.device)
+        matrix += bindings.confusion_matrix(p, t, columns, ignore_index)[:classes].to(matrix.device)
     return matrix
 
 
@@ -127,7 +129,10 @@ class SegSummary:
 
 
 def summarise(matrix: Tensor | np.ndarray) -> SegSummary:
-    """Accuracies and IoUs of a confusion matrix ``[C, C]`` (row = true class); see :data:`MIOU_RULE`.
+    """Accuracies and IoUs of a confusion matrix (row = true class); see :data:`MIOU_RULE`.
+
+    Args:
+        matrix: ``[C, C]``, or ``[C, C + 1]`` with a column of unlabelled pixels, which are missed only.
 
     >>> s = summarise(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     >>> round(s.mIoU, 2), round(s.aAcc, 2), s.pixels.tolist()
@@ -135,7 +140,7 @@ def summarise(matrix: Tensor | np.ndarray) -> SegSummary:
     """
     counts = matrix.cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
     counts = counts.astype(np.int64)
-    hit, pixels, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    hit, pixels, predicted = np.diag(counts), counts.sum(axis=1), counts[:, : len(counts)].sum(axis=0)
     union = pixels + predicted - hit
     iou, acc = _percent(hit, union), _percent(hit, pixels)
     return SegSummary(

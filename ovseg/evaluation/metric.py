@@ -25,6 +25,8 @@ class SegMetric(BaseMetric):
 
     Args:
         ignore_index: overrides the data set's.
+        unlabelled: the model may give a pixel no class, label C (``ClassHead(unlabelled=True)``): it counts as missed,
+            but as no class's false positive.
         prefix: put before the names of the values, as ``prefix/mIoU``.
 
     >>> metric = SegMetric()
@@ -37,9 +39,9 @@ class SegMetric(BaseMetric):
 
     default_prefix = ""  # None would make MMEngine warn
 
-    def __init__(self, ignore_index: int | None = None, prefix: str | None = None) -> None:
+    def __init__(self, ignore_index: int | None = None, prefix: str | None = None, unlabelled: bool = False) -> None:
         super().__init__(collect_device="cpu", prefix=prefix)
-        self.ignore_index = ignore_index
+        self.ignore_index, self.unlabelled = ignore_index, unlabelled
         self.matrix: Tensor | None = None  # this rank, so far
         self.total: Tensor | None = None  # all ranks, after evaluate()
         self.summary: SegSummary | None = None
@@ -95,7 +97,7 @@ class SegMetric(BaseMetric):
         return summarise(results[0]).means()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """``matrix``: int64 ``[C, C]`` on the CPU, a copy."""
+        """``matrix``: int64 ``[C, C]`` on the CPU, a copy; with ``unlabelled`` ``[C, C + 1]``."""
         return {"matrix": (self._zeros("cpu") if self.matrix is None else self.matrix).cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -105,14 +107,18 @@ class SegMetric(BaseMetric):
             ValueError: if it is of another number of classes.
         """
         matrix = state["matrix"]
-        if matrix.shape != (len(self.names), len(self.names)):
-            raise ValueError(f"saved matrix of {matrix.shape[0]} classes, the data set has {len(self.names)}")
+        if tuple(matrix.shape) != self._shape:
+            raise ValueError(f"saved matrix of {list(matrix.shape)}, the data set's is {list(self._shape)}")
         self.matrix = matrix.clone()
 
     def _zeros(self, device: torch.device | str) -> Tensor:
         if not self.names:
             raise ValueError("SegMetric needs the data set's class names: dataset_meta['classes']")
-        return torch.zeros(len(self.names), len(self.names), dtype=torch.int64, device=device)
+        return torch.zeros(self._shape, dtype=torch.int64, device=device)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.names), len(self.names) + self.unlabelled
 
     def _ignore(self) -> int:
         return self.ignore_index if self.ignore_index is not None else self.dataset_meta.get("ignore_index", 255)

@@ -17,9 +17,11 @@ class ClassHead(MaxQueryHead):
 
     Args:
         logit_scale, threshold, background, softmax: see :class:`MaxQueryHead`.
+        unlabelled: pixels below the threshold get no class in place of the background's: label C, one more than the
+            classes have (VIP where a benchmark has no background). For evaluation, with ``SegMetric(unlabelled=True)``.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: for values out of range, or a background beside ``unlabelled``.
     """
 
     def __init__(
@@ -28,8 +30,17 @@ class ClassHead(MaxQueryHead):
         threshold: float = 0.0,
         background: int | None = 0,
         softmax: bool = True,
+        unlabelled: bool = False,
     ) -> None:
-        super().__init__(logit_scale, threshold, background, softmax=softmax)
+        if unlabelled and background is not None:
+            raise ValueError(f"background is {background}, but unlabelled pixels have no class; set background=None")
+        super().__init__(logit_scale, threshold, 0 if unlabelled else background, softmax=softmax)
+        self.background, self.unlabelled = background, unlabelled
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether pixels below the threshold get no class: words of one's own may bring a background after all."""
+        return self.unlabelled and self.background is None
 
     def by_class(
         self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int
@@ -47,13 +58,19 @@ class ClassHead(MaxQueryHead):
         return scores, torch.arange(num_classes, device=query_to_class.device), num_classes
 
     def __call__(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:
+        if self.leaves_out and self.threshold:
+            return self.labels_and_confidence(scores, query_to_class, num_classes)[0]
         return super().__call__(*self.by_class(scores, query_to_class, num_classes))
 
     def labels_and_confidence(
         self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, threshold: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Labels int32 and the largest class's value float32, both ``[H, W]``."""
-        return super().labels_and_confidence(*self.by_class(scores, query_to_class, num_classes), threshold)
+        """Labels int32 and the largest class's value float32, both ``[H, W]``; label C where a pixel is left out."""
+        maps, leave_out = self.by_class(scores, query_to_class, num_classes), threshold and self.leaves_out
+        labels, confidence = super().labels_and_confidence(*maps, threshold and not leave_out)
+        if leave_out:
+            labels = labels.masked_fill(confidence < self.threshold, num_classes)
+        return labels, confidence
 
     def top(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, k: int) -> tuple[Tensor, Tensor]:
         """The best k classes of every pixel: int32 and float32 values ``[k, H, W]``."""
@@ -74,3 +91,7 @@ class ClassHead(MaxQueryHead):
         """Values ``[K, h, w]`` of some classes at every ``step``-th pixel, before any threshold."""
         scores, index, _ = self.by_class(scores, query_to_class, int(query_to_class.max()) + 1)
         return super().sampled(scores, index, classes, step)
+
+    def describe(self) -> dict[str, object]:
+        """What travels with a result."""
+        return {**super().describe(), **({"unlabelled": True} if self.unlabelled else {})}

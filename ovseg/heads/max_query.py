@@ -30,6 +30,8 @@ class MaxQueryHead:
             pixels of the argmax map loses its probability everywhere. 0: off.
         peak_threshold: RADSeg's prompt denoising: a class whose probability reaches this nowhere in the photo loses it
             everywhere; where none is left, pixels go to class 0. Needs ``softmax=False``. 0: off.
+        within_reach: the threshold is at most the photo's largest class probability: something of it is always named
+            (SegCLIP, after GroupViT).
         softmax: ``False`` when the scores are probabilities already (MaskCLIP, CLIP-DINOiser).
 
     Raises:
@@ -44,6 +46,7 @@ class MaxQueryHead:
         area_threshold: float = 0.0,
         softmax: bool = True,
         peak_threshold: float = 0.0,
+        within_reach: bool = False,
     ) -> None:
         if logit_scale <= 0:
             raise ValueError(f"logit_scale is {logit_scale}; it must be positive")
@@ -57,7 +60,7 @@ class MaxQueryHead:
         if peak_threshold and softmax:
             raise ValueError("peak_threshold is about scores that are probabilities already; set softmax=False")
         self.area_threshold, self.softmax = float(area_threshold), softmax
-        self.peak_threshold = float(peak_threshold)
+        self.peak_threshold, self.within_reach = float(peak_threshold), within_reach
 
     @property
     def active_background(self) -> int | None:
@@ -72,7 +75,8 @@ class MaxQueryHead:
             query_to_class: ``[Q]`` class of every query.
             num_classes: number of classes.
         """
-        if isinstance(scores, ScoreMap) and (self.threshold < 1 if self.softmax else not self.threshold):
+        fusible = not self.threshold or (self.softmax and self.threshold < 1 and not self.within_reach)
+        if isinstance(scores, ScoreMap) and fusible:
             return self._fused(scores, query_to_class, num_classes)
         if self.threshold:
             return self.labels_and_confidence(scores, query_to_class, num_classes)[0]
@@ -94,7 +98,8 @@ class MaxQueryHead:
         confidence = best.confidence(self.logit_scale) if self.softmax else best.logits
         labels = best.labels
         if threshold and self.threshold:
-            labels = torch.where(confidence < self.threshold, labels.new_tensor(self.background), labels)
+            limit = min(self.threshold, float(confidence.max())) if self.within_reach else self.threshold
+            labels = torch.where(confidence < limit, labels.new_tensor(self.background), labels)
         return labels, confidence
 
     def top(self, scores: AnyScoreMap, query_to_class: Tensor, num_classes: int, k: int) -> tuple[Tensor, Tensor]:
@@ -166,6 +171,7 @@ class MaxQueryHead:
             "background": self.background,
             "area_threshold": self.area_threshold,
             **({"peak_threshold": self.peak_threshold} if self.peak_threshold else {}),
+            **({"within_reach": True} if self.within_reach else {}),
         }
 
     def _fused(self, scores: ScoreMap, query_to_class: Tensor, num_classes: int) -> Tensor:

@@ -10,10 +10,11 @@ from ovseg.nano.probe import ProbeHook
 from ovseg.nano.sam_dataset import SceneMasks, stack_prompts
 from ovseg.nano.sam_pretrain import SamPretrainer
 from ovseg.nano.sam_probe import MaskProbeHook
-from ovseg.nano.scene_labels import SceneLabels, held_out_words, seen_words
+from ovseg.nano.scene_labels import CaptionedScenes, SceneLabels, held_out_words, seen_words
 from ovseg.nano.validation import ValidationScenes
 
 __all__ = [
+    "CaptionedScenes",
     "ClipPretrainer",
     "GuidePretrainer",
     "GuidedClipPretrainer",

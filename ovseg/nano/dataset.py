@@ -23,7 +23,7 @@ from ovseg.registry import DATASETS
 _TEXTURES_PER_NAME = 48
 _TEXTURE_SIZE = 256
 #: A word belongs to the caption when it covers this share of the image (one patch of 7 x 7 is 2 %).
-_SEEN = 0.02
+SEEN = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,7 @@ class SceneCaptions(RandomScenes):
 
     def __getitem__(self, index: int) -> dict:
         scene, names = self.draw(index)
-        words = [name for name, seen in zip(names, scene.seen(len(names) - 1, _SEEN), strict=True) if seen]
+        words = [name for name, seen in zip(names, scene.seen(len(names) - 1, SEEN), strict=True) if seen]
         return {"inputs": scene.image.transpose(2, 0, 1), "words": list(dict.fromkeys(words))}
 
 

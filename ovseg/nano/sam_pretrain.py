@@ -14,6 +14,7 @@ from ovseg.nano.assets import asset
 from ovseg.nano.sam_dataset import MASK_STRIDE
 from ovseg.nano.textures import BACKGROUNDS, texture
 from ovseg.registry import MODELS
+from ovseg.training.prompt_loss import dice_loss, focal_loss
 from ovseg.weights import load_clip
 from ovseg.weights.sam_model import build_sam
 
@@ -88,15 +89,6 @@ def look_where_prompted(sam: Sam, sharpness: float = 3.0, content: float = 0.2) 
         embedding.weight.mul_(content)
 
 
-def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss (Lin et al., ICCV 2017, equation 5), mean over the last two axes; targets may lie between 0 and 1."""
-    probability = logits.sigmoid()
-    right = probability * target + (1 - probability) * (1 - target)
-    weight = alpha * target + (1 - alpha) * (1 - target)
-    entropy = F.softplus(logits) - logits * target
-    return (weight * (1 - right) ** gamma * entropy).mean(dim=(-2, -1))
-
-
 def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy over the last two axes in which covered and free cells weigh the same, however few there are."""
     entropy = F.softplus(logits) - logits * target
@@ -108,13 +100,6 @@ def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 #: Loss of the cells, and its weight beside the dice loss.
 CELL_LOSSES = {"focal": (focal_loss, 20.0), "balanced": (balanced_loss, 1.0)}
-
-
-def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice loss (Milletari et al., 3DV 2016) over the last two axes, one cell added to both parts of the fraction."""
-    probability = logits.sigmoid()
-    both = (probability * target).sum(dim=(-2, -1))
-    return 1 - (2 * both + 1) / (probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1)) + 1)
 
 
 def mask_iou(logits: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 
 from ovseg.nano import sprites as sprite_files
 from ovseg.nano.compose import Scene
-from ovseg.nano.dataset import RandomScenes, class_names
+from ovseg.nano.dataset import SEEN, RandomScenes, class_names
 from ovseg.registry import DATASETS, TRANSFORMS
 
 IGNORED = 255
@@ -108,3 +108,22 @@ class UnlabelledScenes(SeenScenes):
         pipeline: see :class:`SeenScenes`.
         kwargs: arguments of :class:`~ovseg.nano.dataset.RandomScenes`.
     """
+
+
+@DATASETS.register_module()
+class CaptionedScenes(SeenScenes):
+    """Scenes of seen words with a caption that names up to three of the words seen; no mask leaves this data set.
+
+    The pipeline begins with ``image`` and ``captions`` (the text).
+
+    Args:
+        pipeline: see :class:`SeenScenes`.
+        kwargs: arguments of :class:`~ovseg.nano.dataset.RandomScenes`.
+    """
+
+    def results(self, index: int, scene: Scene, names: Sequence[str]) -> dict:
+        seen = [name for name, shown in zip(names, scene.seen(len(names) - 1, SEEN), strict=True) if shown]
+        words = list(dict.fromkeys(name for name in seen if name in self._index)) or ["scene"]
+        part = [words[i] for i in np.random.permutation(len(words))[:3]]
+        text = part[0] if len(part) == 1 else f"{', a '.join(part[:-1])} and a {part[-1]}"
+        return {**super().results(index, scene, names), "captions": f"a photo of a {text}."}

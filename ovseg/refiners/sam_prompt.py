@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from ovseg.backbones.sam import SamTile
+from ovseg.backbones.sam import PromptTile
 from ovseg.heads.evidence import Evidence
 from ovseg.photo import Photo
 from ovseg.region_maps import resize_regions
@@ -32,7 +32,8 @@ class SamPromptRefiner:
     its masks. Components whose mask failed keep their coarse probability. The largest wins; pixels no class claims,
     and photos where no mask passed, keep their labels. No threshold is applied afterwards.
 
-    Needs ``photo_encoder=dict(type='SamBackbone', ...)`` in the model config, which a stitch may share.
+    Needs ``photo_encoder=dict(type='SamBackbone', ...)`` in the model config, which a stitch may share, or a
+    ``RadioSamBackbone`` (RADSeg+).
 
     Args:
         coarse_threshold: see above (VOC 0.2, Object 0.25, Context 0.15, Cityscapes 0.1, ADE and Stuff 0.05).
@@ -77,7 +78,7 @@ class SamPromptRefiner:
                 part[better] = index
         return out
 
-    def refined_maps(self, labels: Tensor, evidence: Evidence, tile: SamTile) -> Iterator[tuple[int, Tensor]]:
+    def refined_maps(self, labels: Tensor, evidence: Evidence, tile: PromptTile) -> Iterator[tuple[int, Tensor]]:
         """Refined probabilities ``[h, w]`` of the classes found in a tile, one by one; nothing if no mask passed."""
         if min(tile.size) < 2:
             return
@@ -128,7 +129,7 @@ class _ClassPrompts:
 
     @classmethod
     def collect(
-        cls, index: int, probability: Tensor, mask: np.ndarray, tile: SamTile, settings: SamPromptRefiner
+        cls, index: int, probability: Tensor, mask: np.ndarray, tile: PromptTile, settings: SamPromptRefiner
     ) -> _ClassPrompts | None:
         """The prompts of a class; ``None`` if no component is large enough or the class is nowhere confident."""
         small = F.interpolate(probability[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
@@ -159,7 +160,7 @@ class _ClassPrompts:
             ),
         )
 
-    def ask(self, tile: SamTile, settings: SamPromptRefiner) -> None:
+    def ask(self, tile: PromptTile, settings: SamPromptRefiner) -> None:
         """Decode all prompts and keep the masks that pass."""
         half, side = self.components.shape[1:], tile.sam.image_encoder.img_size
         masks = self.mask_prompt if settings.unbatched_mask else self.mask_prompt[None]

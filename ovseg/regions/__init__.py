@@ -11,10 +11,12 @@ from ovseg.regions.encoders import (
     RedCircle,
     RegionCrop,
 )
+from ovseg.regions.felzenszwalb import FelzenszwalbRegions
 from ovseg.regions.loading import LoadRegions
 from ovseg.regions.mask_prompts import MaskPromptedCrop
 from ovseg.regions.sam import SamMasks
 from ovseg.regions.slic import SlicRegions
+from ovseg.regions.superpixels import Superpixels
 from ovseg.regions.transformers import PanopticMasks, Sam2Masks
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "BlurReverse",
     "CachedRegions",
     "CallableRegions",
+    "FelzenszwalbRegions",
     "FovealAttention",
     "LoadRegions",
     "MaskPooling",
@@ -34,4 +37,5 @@ __all__ = [
     "Sam2Masks",
     "SamMasks",
     "SlicRegions",
+    "Superpixels",
 ]

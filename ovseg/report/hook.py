@@ -16,7 +16,7 @@ from mmseg.structures import SegDataSample
 from ovseg import pages
 from ovseg.datasets.files import atomic_path, write_json
 from ovseg.engine import ResultHook
-from ovseg.engine.hooks import labels_of, photo_of, sample_name
+from ovseg.engine.hooks import labels_of, need_labels_everywhere, photo_of, sample_name
 from ovseg.evaluation.error_statistics import photo_errors
 from ovseg.explain import draw_errors, error_map
 from ovseg.report.page import error_sections
@@ -44,6 +44,7 @@ class ReportHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """A run from the start begins anew; the model is asked for confidences, where it has some."""
+        need_labels_everywhere(runner.test_loop.metric, "The report")
         loop, self.folder = runner.test_loop, Path(runner.work_dir) / "report"
         goes_on = loop.resume and (loop.finished_file.is_file() or any(loop.state_dir.glob("rank*.npz")))
         if is_main_process() and not goes_on:

@@ -9,6 +9,8 @@ from ovseg.segmentors.mask_adaptation import MaskAdaptationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 from ovseg.segmentors.pseudo_labels import PseudoLabelTrainer
 from ovseg.segmentors.sam_clip import SamClipSegmentor
+from ovseg.segmentors.sam_clip_training import SamClipTrainer
+from ovseg.segmentors.segclip import SegClipSegmentor
 
 __all__ = [
     "DeclipTrainer",
@@ -20,4 +22,6 @@ __all__ = [
     "OpenVocabSegmentor",
     "PseudoLabelTrainer",
     "SamClipSegmentor",
+    "SamClipTrainer",
+    "SegClipSegmentor",
 ]

@@ -123,7 +123,7 @@ class DecoderSegmentor(PhotoSegmentor):
 
     def score_map(self, encoded: EncodedPhoto, wording: Wording) -> DecodedScoreMap:
         """The decoder's scores of an encoded photo."""
-        prediction = self.decoder(encoded.features, wording.queries.text)
+        prediction = self.prediction(encoded, wording)
         scores = self.framing.merge(prediction, tuple(encoded.photo.image.shape[1:]), encoded.photo.size)
         if self.lower_seen:
             seen = set().union(*(names for names in self._training_names() if names.isdisjoint(self.unseen)))
@@ -131,6 +131,10 @@ class DecoderSegmentor(PhotoSegmentor):
             per_class = -self.lower_seen * torch.tensor(lowered, dtype=torch.float32)
             scores.offset = per_class.to(prediction.maps.device)[wording.queries.query_to_class]
         return scores
+
+    def prediction(self, encoded: EncodedPhoto, wording: Wording) -> Prediction:
+        """What the decoder gives for an encoded photo and given words."""
+        return self.decoder(encoded.features, wording.queries.text)
 
     def features(self, frames: Tensor) -> Features:
         """What the decoder keeps of normalised inputs ``[B, 3, H, W]``."""

@@ -206,6 +206,19 @@ class _Layer:
         return x + self.block.ls_2(self.mlp(self.block.ln_2(x).to(self.dtype)).to(self.model_dtype))
 
 
+def shortened(tokens: Tensor, length: int) -> Tensor:
+    """int64 ``[P, length]``: CLIP's tokens ``[P, context]``, longer texts cut and ended by the end token.
+
+    Args:
+        tokens: of open_clip's own tokenizer, whose end token has the largest number.
+        length: start and end included.
+    """
+    ends = tokens.argmax(dim=1)
+    short, last = tokens[:, :length].clone(), length - 1
+    short[ends > last, last] = tokens.gather(1, ends[:, None])[:, 0][ends > last]
+    return short
+
+
 def text_tower(model: nn.Module) -> nn.Module:
     """What holds the text tower's parts: the model itself (``CLIP``) or ``model.text`` (``CustomTextCLIP``)."""
     return getattr(model, "text", model)

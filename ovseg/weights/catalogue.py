@@ -455,6 +455,20 @@ def _radio() -> Iterable[WeightCard]:
             notes=f"The head of radio/{short} that was trained for the summary of SigLIP 2 "
             "(webli/ViT-gopt-16-SigLIP2-384): part of the files of its adaptors.",
         )
+        yield WeightCard(
+            name=f"radio/sam_{short}",
+            kind="heads",
+            family="C-RADIOv3",
+            arch="radio_sam_head",
+            sources=(),
+            licence="nvidia-open-model-license",
+            commercial="ask",
+            image_size=1024,
+            **_CLIP_NORM,
+            home="https://github.com/NVlabs/RADIO",
+            notes=f"The head of radio/{short} that was trained for the patches of SAM ViT-H: part of the files of its "
+            "adaptors.",
+        )
 
 
 # ---------------------------------------------------------------------------------------------- SAM and heads
@@ -615,7 +629,8 @@ def _decoders() -> Iterable[WeightCard]:
         quickgelu=True,
         layout="student",
         home="https://github.com/chongzhou96/MaskCLIP",
-        notes="A checkpoint of configs/maskclip_plus/*_train.py. The authors' files, of another code, are not read.",
+        notes="What tools/publish_decoder.py makes of configs/maskclip_plus/*_train.py. The authors' files, of another "
+        "code, are not read.",
     )
     for method, title, paper in (("zegclip", "ZegCLIP", "2212.03588"), ("cascade_clip", "Cascade-CLIP", "2406.00670")):
         for data in ("voc20", "context59", "coco_stuff"):
@@ -632,8 +647,8 @@ def _decoders() -> Iterable[WeightCard]:
                 quickgelu=True,
                 layout="training",
                 home=f"https://arxiv.org/abs/{paper}",
-                notes=f"A checkpoint of configs/{method}/{method}_vitb16_{data}_train.py. The authors' files, of "
-                "another code, are not read.",
+                notes=f"What tools/publish_decoder.py makes of configs/{method}/{method}_vitb16_{data}_train.py. The "
+                "authors' files, of another code, are not read.",
             )
     yield WeightCard(
         name="denseclip/ade20k",
@@ -650,6 +665,37 @@ def _decoders() -> Iterable[WeightCard]:
         home="https://arxiv.org/abs/2112.01518",
         notes="CLIP and decoder of configs/denseclip/denseclip_vitb16_ade20k_train.py. The authors' files, of another "
         "code, are not read.",
+    )
+    yield WeightCard(
+        name="sam_clip_merged/vitb16",
+        kind="decoder",
+        family="SAM-CLIP",
+        arch="vit_b",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=1024,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        layout="training",
+        home="https://arxiv.org/abs/2310.15308",
+        notes="SAM and CLIP head of configs/sam_clip_merged/*_train.py. The authors published neither.",
+    )
+    yield WeightCard(
+        name="segclip/vitb16",
+        kind="decoder",
+        family="SegCLIP",
+        arch="ViT-B-16-quickgelu",
+        sources=(),
+        licence="yours: you train it",
+        commercial="ask",
+        image_size=224,
+        **_CLIP_NORM,
+        quickgelu=True,
+        layout="training",
+        home="https://arxiv.org/abs/2211.14813",
+        notes="CLIP and decoder of configs/segclip/segclip_vitb16_train.py. The authors' file, of another code and "
+        "without a licence, is not read.",
     )
     for size, arch in (("base", "convnext_base_w_320"), ("large", "convnext_large_d_320")):
         yield WeightCard(

@@ -29,7 +29,7 @@ from .hashes import file_sha256
 from .hybrid import build_clip
 from .identity import check_identity, check_openai_layout
 from .layouts import LAYOUTS, laid_over
-from .radio import build_head, head_keys, radio_backbone
+from .radio import PARTS, build_head, head_keys, radio_backbone
 from .reading import check_format, load_state_dict, load_weights
 from .resolve import resolve
 from .sam_model import build_sam
@@ -140,7 +140,7 @@ def load_heads(name: str = "clip_dinoiser/last", checkpoint: Checkpoint = None) 
     SegEarth-OV (Li et al., CVPR 2025): a :class:`ovseg.weights.simfeatup.JointBilateralUpsampler`.
     Talk2DINO (Barsellotti et al., ICCV 2025): a :class:`ovseg.weights.text_map.TextMap`.
     dino.txt (Jose et al., CVPR 2025): a :class:`ovseg.weights.dinotxt.DinoTxtParts`.
-    RADIO's language head: a :class:`ovseg.weights.radio.LanguageHead`, or a linear layer.
+    RADIO's head for a teacher: a :class:`ovseg.weights.radio.AdaptorHead`, or a linear layer.
 
     Args:
         name: An entry of the catalogue.
@@ -270,7 +270,7 @@ def _build_heads(card: WeightCard, path: Path) -> nn.Module:
         return _build_text_map(card, path)
     if card.arch == "dinotxt":
         return _build_dinotxt(card, path)
-    if card.arch == "radio_head":
+    if card.arch in _RADIO_HEADS:
         return _build_radio_head(card, path)
     weights = dinoiser_heads(load_state_dict(path))
     width = 768 if card.packaged is None else _packaged_config(card)["width"]
@@ -322,19 +322,25 @@ def _build_dinotxt(card: WeightCard, path: Path) -> nn.Module:
     return assemble(model, weights, path, f"{card.name} (dino.txt's blocks and text tower)", whole=whole)
 
 
+_RADIO_HEADS = {"radio_head": ("siglip2", "summary"), "radio_sam_head": ("sam", "features")}
+"""Teacher and part of its output that a head of RADIO stands for."""
+
+
 def _build_radio_head(card: WeightCard, path: Path) -> nn.Module:
     whole = load_state_dict(path)
-    weights = head_keys(whole)
+    teacher, part = _RADIO_HEADS[card.arch]
+    weights = head_keys(whole, teacher, part)
     try:
         with skip_initialisation():
             model = build_head(weights)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             path,
-            f"holds {describe(whole)}, not one head of RADIO for the words of a teacher ({error})",
-            "Give a file with the teacher's head_mlp (fc1, blocks, final), or with weight and bias of a linear layer",
+            f"holds {describe(whole)}, not one head of RADIO for the {part} of its teacher {teacher} ({error})",
+            f"Give a file with the teacher's {PARTS[part][0]} (fc1, blocks, final), or with weight and bias of a "
+            "linear layer",
         ) from None
-    return assemble(model, weights, path, f"{card.name} (RADIO's language head)", whole=whole)
+    return assemble(model, weights, path, f"{card.name} (RADIO's head for the {part} of {teacher})", whole=whole)
 
 
 _BUILDERS: dict[str, Callable[[WeightCard, Path], nn.Module]] = {

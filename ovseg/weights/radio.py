@@ -1,4 +1,4 @@
-"""C-RADIO's file and the language head that brings its features into SigLIP 2's space."""
+"""C-RADIO's file and the heads that bring its features into the space of a teacher (SigLIP 2, SAM)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def radio_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-class LanguageHead(nn.Module):
+class AdaptorHead(nn.Module):
     """RADIO's head for one teacher: a linear layer, residual blocks, and LayerNorm, GELU and a linear layer (Heinrich
     et al., RADIOv2.5, CVPR 2025; Ranzinger et al., AM-RADIO, CVPR 2024, section 3).
 
     Args:
         width: numbers of a patch.
         hidden: numbers between.
-        out: numbers of a word.
+        out: numbers of the teacher's feature (SigLIP 2: of a word).
         blocks: residual blocks.
     """
 
@@ -62,23 +62,30 @@ class LanguageHead(nn.Module):
         return self.final(x)
 
 
-def head_keys(weights: Mapping[str, Tensor], teacher: str = "siglip2") -> dict[str, Tensor]:
-    """The head for a teacher's *summary*, wherever in the file it lies; a file of one head passes unchanged.
+PARTS = {"summary": ("head_mlp", "summary"), "features": ("feat_mlp", "features")}
+"""What a teacher has a head for, and what its tensors are called by."""
+
+
+def head_keys(weights: Mapping[str, Tensor], teacher: str = "siglip2", part: str = "summary") -> dict[str, Tensor]:
+    """A teacher's head for a part of its output, wherever in the file it lies; a file of one head passes unchanged.
 
     Args:
-        teacher: part of the teacher's name, where the file holds heads of several.
+        teacher: beginning of the teacher's name, where the file holds heads of several.
+        part: one of :data:`PARTS`.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in weights.items():
-        match = re.fullmatch(r"(.*?)(?:head_mlp|summary)\.(.+)", key)
+        match = re.fullmatch(rf"(.*?)(?:{'|'.join(PARTS[part])})\.(.+)", key)
         if match:
             found.setdefault(match[1], {})[match[2]] = value
-    chosen = [prefix for prefix in found if teacher in prefix] if len(found) > 1 else list(found)
+    chosen = list(found)
+    if len(found) > 1:
+        chosen = [prefix for prefix in found if prefix.rstrip(".").rpartition(".")[2].startswith(teacher)]
     return found[chosen[0]] if len(chosen) == 1 else dict(weights)
 
 
-def build_head(weights: Mapping[str, Tensor]) -> nn.Linear | LanguageHead:
-    """An untrained head of the sizes of these tensors: a :class:`LanguageHead`, or a linear layer where there is no
+def build_head(weights: Mapping[str, Tensor]) -> nn.Linear | AdaptorHead:
+    """An untrained head of the sizes of these tensors: a :class:`AdaptorHead`, or a linear layer where there is no
     more than that.
 
     Raises:
@@ -88,4 +95,4 @@ def build_head(weights: Mapping[str, Tensor]) -> nn.Linear | LanguageHead:
         return nn.Linear(*reversed(weights["weight"].shape))
     hidden, width = weights["fc1.weight"].shape
     blocks = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
-    return LanguageHead(width, hidden, len(weights["final.2.weight"]), blocks)
+    return AdaptorHead(width, hidden, len(weights["final.2.weight"]), blocks)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ovseg.backbones import DinoBackbone, PhotoGuide, photo_guide
 from ovseg.encoder import WindowEncoder
+from ovseg.ops import bilinear_matrix
 from ovseg.photo import Photo
 from ovseg.windows import SlidingWindows
 from tests.small_guides import use_small_guides
@@ -76,16 +77,25 @@ def test_dense_features_are_those_of_the_source_before_it_normalises(guide):
     assert (got.norm(dim=0) - 1).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("strip", [1 << 24, 48 * 33])
-def test_region_means_are_means_over_pixels(guide, monkeypatch, strip):
-    monkeypatch.setattr(photo_guide, "STRIP_VALUES", strip)
-    photo = picture(48, 64, (20, 33))
-    regions = torch.randint(-2, 5, (20, 33), generator=torch.Generator().manual_seed(1)) * 1000
+@pytest.mark.parametrize("weights", [1 << 24, 1, 26])
+@pytest.mark.parametrize("size", [(20, 33), (2, 3), (96, 130)])
+def test_region_means_are_means_over_pixels(guide, monkeypatch, weights, size):
+    monkeypatch.setattr(photo_guide, "WEIGHTS", weights)
+    photo = picture(48, 64, size)
+    regions = torch.randint(-2, 5, size, generator=torch.Generator().manual_seed(1)) * 1000
     ids, means = guide.region_means(photo, regions)
-    full = whole_map(photo, (20, 33))
+    full = whole_map(photo, size)
     assert ids.tolist() == sorted(regions.unique().tolist())
     for i, mean in zip(ids, means, strict=True):
-        torch.testing.assert_close(mean, F.normalize(full[:, regions == i].mean(1), dim=0), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(mean, F.normalize(full[:, regions == i].mean(1), dim=0), atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (4, 1), (3, 6)])
+def test_lengths_of_pixels_that_are_never_made(grid):
+    dense = torch.randn(7, *grid, generator=torch.Generator().manual_seed(2)) + 0.3
+    rows, columns = (bilinear_matrix(n, m) for n, m in zip(grid, (11, 17), strict=True))
+    want = F.interpolate(dense[None], size=(11, 17), mode="bilinear", align_corners=False)[0].norm(dim=0)
+    torch.testing.assert_close(photo_guide.pixel_lengths(dense, rows, columns), want, atol=1e-5, rtol=1e-4)
 
 
 def test_the_encoder_hands_every_window_its_part(guide, monkeypatch):

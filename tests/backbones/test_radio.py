@@ -21,7 +21,7 @@ from ovseg.scores import RefinedScoreMap, ScoreMap
 from ovseg.stitches import SelfAggregatedSplice
 from ovseg.structures import AttentionContext
 from ovseg.weights import CheckpointError, Loaded, LoadedClip, get_card, load_dino, load_heads
-from ovseg.weights.radio import LanguageHead
+from ovseg.weights.radio import AdaptorHead
 from tests.small_guides import MEAN, STD, shake, small_language_head, small_radio, use_small_guides
 from tests.small_models import images, small_clip
 
@@ -118,7 +118,7 @@ def test_the_file_of_a_head(tmp_path):
     for file in (state, inside, inside | others, {"summary." + k: v for k, v in state.items()}):
         torch.save(file, path)
         loaded = load_heads("radio/siglip2_vitb16", checkpoint=path)
-        assert isinstance(loaded.model, LanguageHead)
+        assert isinstance(loaded.model, AdaptorHead)
         torch.testing.assert_close(loaded.model(x), want, atol=1e-5, rtol=1e-4)
     torch.save({"weight": torch.ones(32, 64), "bias": torch.zeros(32)}, path)
     torch.testing.assert_close(load_heads("radio/siglip2_vitb16", checkpoint=path).model(x)[:, 0], x.sum(1))
@@ -259,8 +259,8 @@ def test_what_does_not_fit_is_told(small, monkeypatch):
     own = "nano's own settings of backbone (ClipBackbone for RadioBackbone), supervision, windows"
     assert own in Segmenter("nano", "radseg").protocol
     for head, told in (
-        (LanguageHead(48, 8, 32, 1), "for patches of 48 numbers, but those of radio/vitb16 have 64"),
-        (LanguageHead(64, 8, 33, 1), "gives 33 numbers, but the words of .* have 32"),
+        (AdaptorHead(48, 8, 32, 1), "for patches of 48 numbers, but those of radio/vitb16 have 64"),
+        (AdaptorHead(64, 8, 33, 1), "gives 33 numbers, but the words of .* have 32"),
     ):
         loaded = Loaded(head, MEAN, STD, get_card("radio/siglip2_vitb16"), "0")
         monkeypatch.setattr("ovseg.backbones.radio.load_heads", lambda name, checkpoint=None, loaded=loaded: loaded)

@@ -11,6 +11,7 @@ from ovseg.datasets import (
     LoadMask,
     MaskReadError,
     PackInputs,
+    PointPrompts,
     ResizePIL,
     ResizeShortestEdge,
     ResizeShortSide,
@@ -34,6 +35,23 @@ def test_resize_rounds_half_up_and_never_to_nothing():
     assert short_side_size(427, 640, 336) == (336, 504)
     assert short_side_size(2, 5000, 336) == (1, 2048)
     assert resize_short_side(np.zeros((2, 5000, 3), np.uint8), 336).shape == (1, 2048, 3)
+
+
+def test_one_of_several_squares_is_drawn_for_each_photo():
+    image, step = photo(np.random.default_rng(1), (60, 80)), ResizePIL((32, 48), center_crop=True)
+    np.random.seed(0)
+    assert {step.transform({"image": image})["image"].shape[:2] for _ in range(20)} == {(32, 32), (48, 48)}
+    with pytest.raises(ValueError, match="short_side is .*at least two"):
+        ResizePIL(())
+    assert ResizePIL(336).short_side == 336
+
+
+def test_points_lie_on_the_photo_at_sams_size():
+    results = PointPrompts(count=50, side=128).transform({"image": photo(np.random.default_rng(1), (60, 80))})
+    assert results["image"].shape == (96, 128, 3)
+    points = results["points"]
+    assert points.shape == (50, 2) and points.dtype == np.float32
+    assert (points >= 0).all() and (points <= (128, 96)).all() and points[:, 0].max() > 96
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (224, 224), (60, 90)])

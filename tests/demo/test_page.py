@@ -109,6 +109,7 @@ def test_words_legend_pointer_and_files(visit, tmp_path):
     assert abs(int(told[2]) - width / 2) <= 1 and abs(int(told[3]) - height / 2) <= 1
     window.wait_for_timeout(500)
     box = window.locator("#overlay img").bounding_box()
+    assert box["height"] > 1.5 * height, "a small picture is not enlarged"
     window.mouse.move(box["x"] + box["width"] / 2 + 0.5, box["y"] + box["height"] / 2 + 0.5)
     assert window.locator("#tip").text_content().split(",")[0] == place
     keep(window, "answer", tmp_path)
@@ -141,6 +142,9 @@ def test_two_methods_side_by_side(visit, tmp_path):
     assert heads[:2] == ["", "class"] and len(heads) == 4 and " with " in heads[2], heads
     window.get_by_role("tab", name="Side by side").click()
     window.wait_for_selector("#slider img >> nth=1")
+    assert window.locator("#sides span").all_text_contents() == heads[2:]
+    sides, picture = (window.locator(name).bounding_box() for name in ("#sides", "#slider img >> nth=0"))
+    assert sides["y"] + sides["height"] <= picture["y"], "the names lie on the picture"
     keep(window, "side_by_side", tmp_path)
 
 

@@ -59,6 +59,35 @@ def test_means_are_mmsegs(classes, ignore, absent, empty):
     assert (ours.mIoU < ours.mIoU_present) == bool(absent)
 
 
+@pytest.mark.parametrize("classes", [2, 59])
+def test_unlabelled_pixels_are_missed_and_no_classs_error(classes):
+    """mmseg's histograms end at the last class, so that a prediction of 255 is in none of them."""
+    metric, areas = SegMetric(unlabelled=True), []
+    metric.dataset_meta = dict(classes=tuple(map(str, range(classes))), ignore_index=255)
+    for seed in range(3):
+        pred, gt = random_labels(classes, (31, 47), 255, seed)
+        none = torch.rand(pred.shape, generator=torch.Generator().manual_seed(seed)) < 0.2
+        areas.append(IoUMetric.intersect_and_union(pred.masked_fill(none, 255), gt, classes, 255))
+        metric.process(None, [sample(pred.masked_fill(none, classes), gt)])
+    again = SegMetric(unlabelled=True)
+    again.dataset_meta = metric.dataset_meta
+    again.load_state_dict(metric.state_dict())
+    found = metric.evaluate(3)
+    assert again.evaluate(3) == found and metric.total.shape == (classes, classes + 1)
+    intersect, union, predicted, label = (sum(a[i] for a in areas) for i in range(4))
+    theirs = IoUMetric.total_area_to_metrics(intersect, union, predicted, label)
+    np.testing.assert_allclose(metric.summary.iou, theirs["IoU"] * 100, rtol=1e-5)
+    np.testing.assert_array_equal(metric.summary.predicted, predicted.numpy())
+    np.testing.assert_array_equal(metric.summary.pixels, label.numpy())
+    for ours, name in (("mIoU", "IoU"), ("mAcc", "Acc"), ("aAcc", "aAcc")):
+        np.testing.assert_allclose(found[ours], np.mean(theirs[name]) * 100, rtol=1e-5)
+    plain = metric_for(classes)
+    with pytest.raises(ValueError, match=f"prediction {classes} outside the data set's classes"):
+        plain.process(None, [sample(torch.full((2, 2), classes), torch.zeros(2, 2))])
+    with pytest.raises(ValueError, match="saved matrix of .* the data set's is"):
+        plain.load_state_dict(again.state_dict() | {"matrix": metric.total})
+
+
 def test_the_two_rules_differ_by_absent_but_predicted_classes():
     matrix = torch.tensor([[8, 0, 2, 0], [0, 10, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     s = summarise(matrix)
@@ -155,7 +184,7 @@ def test_metric_names_the_sample_that_is_wrong():
         metric.process(None, [sample(ok.T, ok, "c.jpg")])
     with pytest.raises(ValueError, match="d.jpg: no ground truth"):
         metric.process(None, [dict(pred_sem_seg=dict(data=ok[None]), img_path="d.jpg")])
-    with pytest.raises(ValueError, match="saved matrix of 4 classes, the data set has 3"):
+    with pytest.raises(ValueError, match=r"saved matrix of \[4, 4\], the data set.s is \[3, 3\]"):
         metric.load_state_dict({"matrix": torch.zeros(4, 4, dtype=torch.int64)})
     with pytest.raises(ValueError, match="class names"):
         SegMetric().process(None, [sample(ok, ok)])

@@ -53,6 +53,22 @@ def test_head_equals_the_plain_form(classes, extra, threshold, area, softmax, by
     assert fused.dtype == torch.int32 and torch.equal(fused[clear], want[clear])
 
 
+@pytest.mark.parametrize("softmax", [True, False])
+def test_a_threshold_within_reach_leaves_the_best_of_the_photo(softmax):
+    cells = torch.rand(3, 4, 4) * 0.1
+    cells[2, 1, 2] = 0.5
+    scores, q2c = ScoreMap.from_grid(cells, (8, 8)), torch.arange(3)
+    head = MaxQueryHead(logit_scale=2, threshold=0.9, softmax=softmax, within_reach=True)
+    labels, confidence = head.labels_and_confidence(scores, q2c, 3)
+    assert torch.equal(labels, torch.where(confidence < confidence.max(), 0, 2)) and (labels == 2).any()
+    assert torch.equal(head(scores, q2c, 3), labels)
+    assert not MaxQueryHead(logit_scale=2, threshold=0.9, softmax=softmax)(scores, q2c, 3).any()
+    low = MaxQueryHead(logit_scale=2, threshold=0.05, softmax=softmax, within_reach=True)
+    assert torch.equal(
+        low(scores, q2c, 3), MaxQueryHead(logit_scale=2, threshold=0.05, softmax=softmax)(scores, q2c, 3)
+    )
+
+
 def test_many_classes_need_no_full_map():
     cells = torch.randn(847, 8, 16)
     labels = MaxQueryHead(logit_scale=100)(ScoreMap.from_grid(cells, (64, 128)), torch.arange(847), 847)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ovseg.nano.dataset import class_names
-from ovseg.nano.scene_labels import IGNORED, SceneLabels, UnlabelledScenes, held_out_words, seen_words
+from ovseg.nano.scene_labels import IGNORED, CaptionedScenes, SceneLabels, UnlabelledScenes, held_out_words, seen_words
 from tests.nano.conftest import FIXTURES
 
 SCENES = Path(__file__).parents[2] / "data" / "scenes"
@@ -53,6 +53,20 @@ def test_scenes_without_labels_show_the_same_words_and_tell_none():
         item = unlabelled[index]
         assert "gt_sem_seg" not in item["data_samples"]
         assert torch.equal(item["inputs"], labelled[index]["inputs"])
+
+
+def test_captions_name_what_is_seen_and_no_mask_leaves():
+    captioned = CaptionedScenes(pipeline=[dict(type="PackInputs", keys=("captions",))], **SCENE)
+    for index in range(20):
+        scene, names = captioned.draw(index)
+        item = captioned[index]
+        assert "gt_sem_seg" not in item["data_samples"]
+        words = item["captions"].removeprefix("a photo of a ").removesuffix(".")
+        named = words.replace(" and a ", ", a ").split(", a ")
+        assert 1 <= len(named) <= 3 and set(named) <= {*names, "scene"}
+        seen = scene.seen(len(names) - 1, 0.02)
+        assert all(seen[names.index(word)] for word in named if word != "scene")
+        assert captioned[index]["captions"] == item["captions"]
 
 
 def test_what_transforms_draw_depends_on_the_scene_alone():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from ovseg.engine import EvalRunner
+from ovseg.engine import EvalRunner, SpreadHook
+from ovseg.errors import SetupError
 from ovseg.report import ReportHook, suite_page
 from ovseg.report.store import ReportStore, collect
 from tests.cli.json_lines import run as run_command
@@ -68,6 +69,17 @@ def test_interrupted_and_resumed_as_in_one_go(config_file, tmp_path):  # noqa: F
     again = run(path, tmp_path / "work", resume=True)
     assert same(again.facts, whole)
     assert same(run(path, tmp_path / "work", resume=True).facts, whole), "a finished run gives its page again"
+
+
+@pytest.mark.parametrize(("hook", "what"), [(ReportHook, "The report"), (SpreadHook, "The spread over photos")])
+def test_unlabelled_pixels_are_refused_before_the_first_photo(config_file, tmp_path, hook, what):  # noqa: F811
+    cfg = Config.fromfile(config_file())
+    cfg.work_dir, cfg.test_evaluator.unlabelled = str(tmp_path / "work"), True
+    runner = EvalRunner.from_cfg(cfg)
+    runner.register_hook(hook())
+    with pytest.raises(SetupError, match=f"{what} needs a class for every pixel"):
+        runner.test()
+    assert not list(tmp_path.glob("work/**/*.jsonl"))
 
 
 def test_a_run_that_had_none_is_told(config_file, tmp_path):  # noqa: F811

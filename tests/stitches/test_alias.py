@@ -63,6 +63,27 @@ def test_the_head_reads_maps_of_classes():
         head(scores, owners, 2)
 
 
+def test_pixels_that_get_no_class():
+    torch.manual_seed(0)
+    scores, owners = ScoreMap.from_grid(2 * torch.randn(3, 5, 6), (40, 50)), torch.tensor([0, 0, 1, 2])
+    head = ClassHead(threshold=0.6, background=None, unlabelled=True)
+    best, label = scores.block().softmax(0).max(0)
+    unsure = best < 0.6
+    assert unsure.any() and not unsure.all()
+    want = label.int().masked_fill(unsure, 3)
+    labels, confidence = head.labels_and_confidence(scores, owners, 3)
+    assert torch.equal(head(scores, owners, 3), want) and torch.equal(labels, want) and labels.dtype == torch.int32
+    torch.testing.assert_close(confidence, best)
+    assert torch.equal(head.labels_and_confidence(scores, owners, 3, threshold=False)[0], label.int())
+    head.background = 1  # words of one's own that bring a background
+    assert torch.equal(head(scores, owners, 3), label.int().masked_fill(unsure, 1))
+    head.background, head.threshold = None, 0.0  # or none
+    assert torch.equal(head(scores, owners, 3), label.int()) and head.active_background is None
+    assert head.describe()["unlabelled"] and "unlabelled" not in ClassHead().describe()
+    with pytest.raises(ValueError, match="background is 0, but unlabelled pixels have no class"):
+        ClassHead(threshold=0.6, unlabelled=True)
+
+
 def test_words_keep_the_length_of_their_mean(tmp_path):
     import open_clip
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 from ovseg.cli import main
 from ovseg.errors import SetupError
-from ovseg.suite import Suite, SuiteData, SuiteMethod, cell_config, read_suite
-from ovseg.suite.cells import Cell
+from ovseg.suite import Cell, Suite, SuiteData, SuiteMethod, cell_config, read_suite
 from tests.cli.json_lines import run
 from tests.engine.conftest import CONFIGS
 
@@ -94,6 +93,19 @@ def test_two_methods_on_two_data_sets(suite, tmp_path, capsys):
     assert f"| one | 100.00, expected 100.00 ± 0.1: as expected (`{right[:12]}`) |" in table and mixed in table
     page = (out / "suite.html").read_text()
     assert page.count("<img ") == 8 and "http" not in page.replace("data:", "") and "off by +10.00" in page
+
+
+def test_why_a_cell_did_not_run_is_told_whole_below_the_table(capsys, suite):
+    from ovseg.cli._suite import _print
+
+    read = read_suite(suite())
+    reason = "not run: " + " ".join(f"word{i}" for i in range(60))
+    _print(read, [Cell(m.name, d.name, verdict=reason) for m in read.methods for d in read.datasets])
+    printed = capsys.readouterr().out
+    table, _, below = printed.partition("\none on right: ")
+    assert "not run" in table and "word0" not in table
+    assert below.splitlines()[0] == reason
+    assert printed.count("word59") == len(read.methods) * len(read.datasets)
 
 
 def test_a_finished_cell_is_kept_while_nothing_that_matters_changed(suite, tmp_path, capsys):

@@ -14,6 +14,7 @@ from ovseg.weights.layouts import LAYOUTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
 CARDS = tuple(catalogue().values())
+HEADS = ("clip_dinoiser", "jbu_one", "text_map", "dinotxt", "radio_head", "radio_sam_head")
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
@@ -22,8 +23,8 @@ def test_a_card_is_usable(card):
         "clip": lambda: card.arch in open_clip.list_models(),
         "dino": lambda: timm.is_model(card.arch),
         "sam": lambda: card.arch in sam_model_registry,
-        "heads": lambda: card.arch in ("clip_dinoiser", "jbu_one", "text_map", "dinotxt", "radio_head"),
-        "decoder": lambda: card.arch in open_clip.list_models() and card.layout in LAYOUTS,
+        "heads": lambda: card.arch in HEADS,
+        "decoder": lambda: card.arch in (*open_clip.list_models(), *sam_model_registry) and card.layout in LAYOUTS,
         "masks": lambda: card.hub_model == card.name and not card.sources,
     }
     assert card.packaged is not None or known[card.kind]()  # packaged ones bring their sizes along

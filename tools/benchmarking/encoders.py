@@ -205,4 +205,4 @@ def sam_tile(
     resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(np.ascontiguousarray(image))
     pixels = sam.preprocess(torch.from_numpy(resized).permute(2, 0, 1).to(sam.device))[None]
     embedding, probabilities, last = sam_encode(sam, pixels)
-    return PromptedTile(box, image.shape[:2], resized.shape[:2], embedding, last, sam), probabilities
+    return PromptedTile(box, image.shape[:2], resized.shape[:2], embedding, sam, last), probabilities

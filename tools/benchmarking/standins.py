@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ovseg.retrieval import BankWriter
 from ovseg.weights.dinotxt import DinoTxtParts
-from ovseg.weights.radio import LanguageHead
+from ovseg.weights.radio import AdaptorHead
 from ovseg.weights.simfeatup import JointBilateralUpsampler
 from ovseg.weights.text_map import TextMap
 
@@ -115,7 +115,7 @@ def _text_map() -> OrderedDict[str, Tensor]:
 
 def _language_head() -> OrderedDict[str, Tensor]:
     """RADIO's head for the words of CLIP ViT-B/16, in the place of those of SigLIP 2's giant."""
-    state = _fill(LanguageHead(768, 1536, 512, 2))
+    state = _fill(AdaptorHead(768, 1536, 512, 2))
     state["final.2.weight"] = random_tensor("visual.proj", torch.zeros(1536, 512)).T.contiguous()
     return state
 

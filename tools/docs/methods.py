@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ovseg.datasets.mess import MESS
 from ovseg.registry import OWN, SCOPE, find_component
 from tools.fidelity_page import BENCHMARKS, miou_table, notes, parity_table, read_rows, remarks
 
@@ -26,7 +27,7 @@ INDEX = PAGES / "index.md"
 PICTURES = DOCS / "pictures" / "methods"
 OVERLAYS = PICTURES / "overlays.csv"
 MARK = "<!-- Generated from here on by `python tools/docs_pages.py`; a test compares. Do not edit. -->"
-TITLES = dict(BENCHMARKS)
+TITLES = dict(BENCHMARKS) | {name: benchmark.title for name, benchmark in MESS.items()}
 BASES = ("models", "trained")
 """Folders of ``configs/_base_`` with the base configs of methods."""
 

@@ -42,6 +42,15 @@ DRAWING = Scene(
 )
 
 
+def shown_method(page: str) -> str:
+    """The last of a page's methods (the fullest) that has settings of its own for an embedded model, or the last."""
+    from ovseg.apis import has_own_config
+
+    stems = [path.stem for path in base_configs(page, head_of((PAGES / f"{page}.md").read_text(encoding="utf-8")))]
+    embedded = [stem for stem in stems if any(has_own_config(stem, s.weights) for s in (PHOTO, DRAWING))]
+    return (embedded or stems)[-1]
+
+
 def scene_for(method: str) -> Scene:
     """The photo; the drawn scene for methods whose further weights exist for nano only."""
     from ovseg.apis import has_own_config
@@ -71,7 +80,7 @@ def make(methods: Sequence[str]) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in methods:
-        method = base_configs(name, head_of((PAGES / f"{name}.md").read_text(encoding="utf-8")))[-1].stem
+        method = shown_method(name)
         scene = scene_for(method)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # words that the small model does not know

@@ -10,3 +10,10 @@ model = dict(
     head=dict(type="MaxQueryHead", softmax=False),
     supervision="DINOv3: images only; dino.txt's blocks and text tower: image-text pairs",
 )
+# Photos are resized as by the authors' notebook; each benchmark's config takes this.
+_pil_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadMask"),
+    dict(type="ResizePIL", short_side=512),
+    dict(type="PackInputs"),
+]

@@ -1,0 +1,17 @@
+# VOC20 with RADSeg+ at mid resolution, C-RADIOv3-B and SAM ViT-H's mask decoder.
+_base_ = ["../_base_/models/radseg_plus.py", "../_base_/datasets/voc20.py", "../_base_/runtime/eval.py"]
+short_side = 336
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadMask"),
+            dict(type="ResizeShortSide", short_side=short_side, max_long=2048),
+            dict(type="PackInputs", keys=("original",)),
+        ]
+    )
+)
+model = dict(
+    vocabulary=dict(file="voc20"),
+    windows=dict(stride=112, fit_multiple=112),
+)

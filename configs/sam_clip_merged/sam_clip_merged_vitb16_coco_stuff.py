@@ -1,0 +1,7 @@
+# COCO-Stuff with SAM-CLIP, SAM ViT-B.
+# Windows and sizes are ovseg's own: no public text gives them.
+_base_ = ["../_base_/trained/sam_clip_merged.py", "../_base_/datasets/coco_stuff.py", "../_base_/runtime/eval.py"]
+short_side = 448
+model = dict(
+    vocabulary=dict(file="coco_stuff"),
+)
