@@ -23,7 +23,7 @@ from ovseg.registry import OWN, REFINERS
 from ovseg.weights.errors import WeightsNotFound
 from tests.small_guides import use_small_guides
 
-PAIRS = ("talk2dino", "dinotxt", "vip")
+PAIRS = ("talk2dino", "dinotxt", "vip", "radseg_plus")
 """Methods of two models that were trained together: nano is neither."""
 
 
