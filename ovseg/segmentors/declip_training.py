@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
 from ovseg.attention import DeclipAttention
 from ovseg.backbones import DinoBackbone
 from ovseg.registry import GUIDES, MODELS
+from ovseg.segmentors.distillation_trainer import DistillationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 from ovseg.training import select_trained
 from ovseg.training.distillation import box_features, content_loss, context_loss
 
 
 @MODELS.register_module()
-class DeclipTrainer(BaseModel):
+class DeclipTrainer(DistillationTrainer):
     """Decoupled distillation (Wang et al., "DeCLIP: Decoupled Learning for Open-Vocabulary Dense Perception", 2025).
 
     Content: the dense features of a box, averaged, shall agree with the class token that the frozen original gives the
@@ -54,19 +54,17 @@ class DeclipTrainer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or BaseDataPreprocessor(), init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         self.content_weight, self.context_weight = float(content_weight), float(context_weight)
         self.unit_content = bool(unit_content)
-        # in a list: checkpoints hold the student's CLIP only
-        self._parts = [MODELS.build(student), GUIDES.build(foundation)]
+        # checkpoints hold the student's CLIP only
+        self.keep_apart(MODELS.build(student), GUIDES.build(foundation))
         if not isinstance(self.student.attention, DeclipAttention):
             raise TypeError(f"the student's attention is {self.student.attention}; DeCLIP needs DeclipAttention")
         if not isinstance(self.foundation, DinoBackbone):
             raise TypeError(f"the foundation model is {type(self.foundation).__name__}; give a DinoBackbone")
-        for part in self._parts:
-            part.requires_grad_(False).eval()
         self.clip = self.student.backbone.clip
-        self._parts.append(copy.deepcopy(self.student.backbone))
+        self.keep_apart(copy.deepcopy(self.student.backbone))
         select_trained(self, trained)
 
     @property
@@ -83,11 +81,6 @@ class DeclipTrainer(BaseModel):
     def original(self) -> torch.nn.Module:
         """The backbone with the CLIP as it was, the teacher of the content."""
         return self._parts[2]
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> DeclipTrainer:
-        for part in self._parts:  # move with the student, though they are no part of the checkpoint
-            part._apply(fn)
-        return super()._apply(fn)
 
     def train(self, mode: bool = True) -> DeclipTrainer:
         """As torch's; CLIP stays in evaluation mode: what of it is trained has no dropout and no batch statistics."""

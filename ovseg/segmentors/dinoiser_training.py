@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
 from ovseg.attention.dinoiser import DinoiserAttention
 from ovseg.backbones.dino import DinoBackbone
 from ovseg.registry import GUIDES, MODELS
+from ovseg.segmentors.distillation_trainer import DistillationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 from ovseg.structures import AttentionContext
 
 
 @MODELS.register_module()
-class DinoiserTrainer(BaseModel):
+class DinoiserTrainer(DistillationTrainer):
     """Teaches ``obj_proj`` DINO's correlation and ``bkg_decoder`` the background (CLIP-DINOiser, sections 3.3, 3.4).
 
     Loss: binary cross-entropy between the heads' correlation (as logits, divided by ``temperature``) and DINO's
@@ -49,9 +49,9 @@ class DinoiserTrainer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or BaseDataPreprocessor(), init_cfg)
-        # in a list: checkpoints hold the heads only, under the names of the official file
-        self._parts = [MODELS.build(student), GUIDES.build(teacher)]
+        super().__init__(data_preprocessor, init_cfg)
+        # checkpoints hold the heads only, under the names of the official file
+        self.keep_apart(MODELS.build(student), GUIDES.build(teacher))
         if not isinstance(self.student.attention, DinoiserAttention):
             raise TypeError(
                 f"the student's attention is {self.student.attention}; CLIP-DINOiser needs DinoiserAttention"
@@ -60,8 +60,6 @@ class DinoiserTrainer(BaseModel):
             raise TypeError(f"the teacher is {type(self.teacher).__name__}; give a DinoBackbone")
         self.correlation_threshold, self.temperature = float(correlation_threshold), float(temperature)
         self.seed_threshold, self.background_weight = float(seed_threshold), float(background_weight)
-        for part in self._parts:
-            part.requires_grad_(False).eval()
         heads = self.student.attention.heads.requires_grad_(True)
         self.obj_proj, self.bkg_decoder = heads["obj_proj"], heads["bkg_decoder"]
 
@@ -74,11 +72,6 @@ class DinoiserTrainer(BaseModel):
     def teacher(self) -> DinoBackbone:
         """DINO."""
         return self._parts[1]
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> DinoiserTrainer:
-        for part in self._parts:  # moves with the heads, though it is no part of the checkpoint
-            part._apply(fn)
-        return super()._apply(fn)
 
     def forward(
         self,

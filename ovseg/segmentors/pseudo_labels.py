@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from ovseg.registry import MODELS
 from ovseg.segmentors.decoder import DecoderSegmentor
+from ovseg.segmentors.distillation_trainer import DistillationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 
 
 @MODELS.register_module()
-class PseudoLabelTrainer(BaseModel):
+class PseudoLabelTrainer(DistillationTrainer):
     """A student learns what a training-free method says of the very crops it sees (MaskCLIP+, Zhou et al., 2022, 3.3).
 
     Labels are made in every iteration, for the student's words of training. Where a sample brings a label map, its
@@ -37,24 +37,19 @@ class PseudoLabelTrainer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or BaseDataPreprocessor(), init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         self.student = MODELS.build(student)
         if not isinstance(self.student, DecoderSegmentor):
             raise TypeError(f"the student is a {type(self.student).__name__}; give a DecoderSegmentor")
-        self._teacher = [MODELS.build(teacher)]  # in a list: checkpoints hold the student only
+        self.keep_apart(MODELS.build(teacher))
         if not isinstance(self.teacher, OpenVocabSegmentor):
             raise TypeError(f"the teacher is a {type(self.teacher).__name__}; give an OpenVocabSegmentor")
-        self.teacher.requires_grad_(False).eval()
         self.teacher.set_vocabulary(self.student.training_vocabulary or self.student.require_vocabulary())
 
     @property
     def teacher(self) -> OpenVocabSegmentor:
         """The method that labels."""
-        return self._teacher[0]
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> PseudoLabelTrainer:
-        self.teacher._apply(fn)  # moves with the student, though it is no part of the checkpoint
-        return super()._apply(fn)
+        return self._parts[0]
 
     def forward(
         self, inputs: Sequence[Tensor], data_samples: Sequence | None = None, mode: str = "loss"

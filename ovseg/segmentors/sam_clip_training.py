@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel
 from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovseg.backbones import ClipBackbone
 from ovseg.backbones.sam_clip import SamClipBackbone
 from ovseg.registry import BACKBONES, MODELS
+from ovseg.segmentors.distillation_trainer import DistillationTrainer
 from ovseg.segmentors.open_vocab import OpenVocabSegmentor
 from ovseg.training import select_trained
 from ovseg.training.prompt_loss import dice_loss, focal_loss
@@ -23,7 +23,7 @@ FOCAL = 20.0
 
 
 @MODELS.register_module()
-class SamClipTrainer(BaseModel):
+class SamClipTrainer(DistillationTrainer):
     """Distillation of two teachers into one encoder (Wang et al., SAM-CLIP, 2023).
 
     ``clip_weight * (1 - cos)`` between the head's embedding of a photo and the teacher CLIP's; where photos with points
@@ -56,20 +56,18 @@ class SamClipTrainer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or BaseDataPreprocessor(), init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         self.clip_weight, self.sam_weight = float(clip_weight), float(sam_weight)
-        # in a list: checkpoints hold what the student was made of, not its teachers and its text tower
-        self._parts = [MODELS.build(student), BACKBONES.build(teacher)]
+        # checkpoints hold what the student was made of, not its teachers and its text tower
+        self.keep_apart(MODELS.build(student), BACKBONES.build(teacher))
         if not isinstance(self.student.backbone, SamClipBackbone):
             raise ValueError(
                 f"the student's backbone is {type(self.student.backbone).__name__}; give a SamClipBackbone"
             )
         if type(self.teacher) is not ClipBackbone:
             raise ValueError(f"the teacher is {type(self.teacher).__name__}; give a ClipBackbone")
-        for part in self._parts:
-            part.requires_grad_(False).eval()
         self.sam, self.head = self.student.backbone.sam, self.student.backbone.head
-        self._parts.append(copy.deepcopy(self.sam))
+        self.keep_apart(copy.deepcopy(self.sam))
         select_trained(self, trained)
 
     @property
@@ -86,11 +84,6 @@ class SamClipTrainer(BaseModel):
     def original(self) -> Sam:
         """SAM as it was, which says what prompts mean."""
         return self._parts[2]
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> SamClipTrainer:
-        for part in self._parts:  # move with the student, though they are no part of the checkpoint
-            part._apply(fn)
-        return super()._apply(fn)
 
     def forward(
         self,
